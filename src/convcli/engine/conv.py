@@ -1,0 +1,253 @@
+"""The doors of convolution: arguments checked and brought to one form."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from convcli.engine.correlate import Correlation, correlate
+from convcli.engine.pad import BoundaryLike, parse_boundary
+from convcli.engine.plan import Plan, make_plan
+from convcli.engine.shapes import PaddingLike, PairLike, conv_window
+from convcli.engine.store import Store
+from convcli.errors import ConvcliError, ShapeError
+from convcli.words import AUTO, Boundary, Combine, Padding
+
+Array = NDArray[Any]
+
+
+def conv2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    padding: PaddingLike = Padding.VALID,
+    boundary: BoundaryLike = Boundary.ZERO,
+    stride: PairLike = 1,
+    dilation: PairLike = 1,
+    groups: int = 1,
+    flip: bool = False,
+    keep_size: bool = False,
+    method: str = AUTO,
+    threads: int | None = None,
+) -> Array:
+    """A convolution layer (cross-correlation, as in the source text and PyTorch).
+
+    ``x`` is ``(H, W)``, ``(C, H, W)`` or ``(N, C, H, W)``. A weight ``(kh, kw)`` filters every channel by itself and
+    keeps the rank; a weight ``(c_out, c_in/groups, kh, kw)`` sums over channels, and an ``(H, W)`` input counts as one
+    channel and gives ``(c_out, H', W')``. ``bias`` is a number or one for each output channel. float64 stays float64,
+    everything else comes back as float32.
+
+    Raises ConvcliError for arguments that can't be, ShapeError for sizes and channels that don't fit.
+
+    >>> conv2d([[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[0, 1], [2, 3]])
+    array([[19., 25.],
+           [37., 43.]], dtype=float32)
+    """
+    ask = _layer(x, weight, bias, padding, boundary, stride, dilation, groups, flip, keep_size)
+    out = np.empty(ask.shape, result_dtype(ask.cells.dtype))
+    correlate(ask, Store(out), method=method, threads=threads)
+    return out.reshape(_layer_shape(np.ndim(x), np.ndim(weight), ask.shape))
+
+
+def filter2d(
+    image: ArrayLike,
+    kernel: ArrayLike,
+    *,
+    padding: PaddingLike = Padding.SAME,
+    boundary: BoundaryLike = Boundary.REFLECT,
+    stride: PairLike = 1,
+    dilation: PairLike = 1,
+    bias: float = 0.0,
+    flip: bool = False,
+    keep_size: bool = False,
+    dtype: DTypeLike | None = None,
+    combine: Combine | None = None,
+    method: str = AUTO,
+    threads: int | None = None,
+) -> Array:
+    """One kernel ``(kh, kw)`` over every channel of a picture ``(H, W)`` or ``(H, W, C)``.
+
+    An integer ``dtype`` rounds half to even and clips to its range; without one float64 stays float64 and everything
+    else comes back as float32. With ``combine`` the kernel is ``(n, kh, kw)`` and its n responses become one. Raises
+    as :func:`conv2d` does.
+    """
+    target = np.dtype(dtype) if dtype is not None else None
+    if target is not None and target.kind not in "iuf":
+        raise ConvcliError(f"dtype must be an integer or floating type, not {target}")
+    ask = picture_filter(
+        as_cells(image, "image", (2, 3)),
+        kernel,
+        padding=padding,
+        boundary=boundary,
+        stride=stride,
+        dilation=dilation,
+        bias=bias,
+        flip=flip,
+        keep_size=keep_size,
+        combine=combine,
+        dtype=target,
+    )
+    out = np.empty(ask.shape, target or result_dtype(ask.cells.dtype))
+    correlate(ask, Store(out), method=method, threads=threads)
+    return out[0, 0, ..., 0] if np.ndim(image) == 2 else out[0, 0]
+
+
+def plan_conv(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    padding: PaddingLike = Padding.VALID,
+    boundary: BoundaryLike = Boundary.ZERO,
+    stride: PairLike = 1,
+    dilation: PairLike = 1,
+    groups: int = 1,
+    keep_size: bool = False,
+    method: str = AUTO,
+) -> Plan:
+    """The plan by which :func:`conv2d` would compute the same arguments; ``print`` it."""
+    ask = _layer(x, weight, bias, padding, boundary, stride, dilation, groups, False, keep_size)
+    return make_plan(ask.problem(), method)
+
+
+def picture_filter(
+    image: Array,
+    kernel: ArrayLike,
+    *,
+    padding: PaddingLike,
+    boundary: BoundaryLike,
+    stride: PairLike = 1,
+    dilation: PairLike = 1,
+    bias: float = 0.0,
+    flip: bool = False,
+    keep_size: bool = False,
+    combine: Combine | None = None,
+    dtype: np.dtype[Any] | None = None,
+) -> Correlation:
+    """The correlation that :func:`filter2d` runs, for a picture array ``(H, W[, C])``."""
+    weight = as_weight(kernel, "kernel", (3,) if combine else (2,), flip)
+    weight = weight.reshape(-1, 1, *weight.shape[-2:])
+    cells = image.reshape(1, 1, *image.shape[:2], -1)
+    if dtype is not None and dtype.kind == "f" and dtype.itemsize > 4:
+        cells = cells.astype(np.float64)
+    return Correlation(
+        cells,
+        weight,
+        conv_window(
+            cells.shape[2:4],
+            weight.shape[2:],
+            padding=padding,
+            stride=stride,
+            dilation=dilation,
+            keep_size=keep_size,
+        ),
+        parse_boundary(boundary),
+        as_bias(bias, 1),
+        combine=Combine(combine) if combine else None,
+    )
+
+
+def _layer(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    padding: PaddingLike,
+    boundary: BoundaryLike,
+    stride: PairLike,
+    dilation: PairLike,
+    groups: int,
+    flip: bool,
+    keep_size: bool,
+) -> Correlation:
+    """The arguments of :func:`conv2d`, checked and brought to one form."""
+    array = as_cells(x, "x", (2, 3, 4))
+    cells = array.reshape((1,) * (4 - array.ndim) + array.shape + (1,))
+    channels = cells.shape[1]
+    kernels = as_weight(weight, "weight", (2, 4), flip)
+    if kernels.ndim == 2:
+        if groups != 1:
+            raise ConvcliError(f"groups must be 1 for a weight (kh, kw), which filters every channel, not {groups!r}")
+        groups = channels
+        kernels = np.broadcast_to(kernels, (channels, 1, *kernels.shape))
+    check_channels(kernels.shape, channels, groups)
+    window = conv_window(
+        (cells.shape[2], cells.shape[3]),
+        kernels.shape[2:],
+        padding=padding,
+        stride=stride,
+        dilation=dilation,
+        keep_size=keep_size,
+    )
+    offsets = None if bias is None else as_bias(bias, kernels.shape[0])
+    return Correlation(cells, kernels, window, parse_boundary(boundary), offsets, groups)
+
+
+def _layer_shape(rank: int, weight_rank: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """The result's shape as a caller expects it from the ranks that came in."""
+    n, c, h, w, _ = shape
+    if rank == 4:
+        return n, c, h, w
+    return (h, w) if rank == 2 and weight_rank == 2 else (c, h, w)
+
+
+def check_channels(weight: Sequence[int], channels: int, groups: int) -> None:
+    """Raise ShapeError unless a weight ``(c_out, c_in/groups, kh, kw)`` fits the channels that come in."""
+    if not isinstance(groups, int) or groups < 1:
+        raise ConvcliError(f"groups must be a whole number from 1, not {groups!r}")
+    if weight[0] % groups:
+        raise ShapeError(f"{weight[0]} output channels do not divide into {groups} groups")
+    if weight[1] * groups != channels:
+        raise ShapeError(
+            f"the weight {'x'.join(map(str, weight))} takes {weight[1] * groups} input channels"
+            f"{f' in {groups} groups' if groups > 1 else ''}, but {channels} came in"
+        )
+
+
+def as_cells(x: ArrayLike, name: str, ranks: tuple[int, ...]) -> Array:
+    """A real, numeric array of one of the ranks; booleans count as 0 and 1."""
+    array = _real_array(x, name)
+    if array.ndim not in ranks:
+        raise ShapeError(f"{name} must have {' or '.join(map(str, ranks))} axes, not the shape {array.shape}")
+    return array.view(np.uint8) if array.dtype.kind == "b" else array
+
+
+def as_weight(weight: ArrayLike, name: str, ranks: tuple[int, ...], flip: bool = False) -> Array:
+    """A finite weight of one of the ranks, flipped if asked: the one place where a kernel turns."""
+    array = _real_array(weight, name)
+    if array.ndim not in ranks:
+        raise ShapeError(f"{name} must have {' or '.join(map(str, ranks))} axes, not the shape {array.shape}")
+    if array.size == 0:
+        raise ShapeError(f"{name} is empty: its shape is {array.shape}")
+    if not np.isfinite(array).all():
+        raise ConvcliError(f"{name} must be finite, but holds {array[~np.isfinite(array)][0]}")
+    array = array.view(np.uint8) if array.dtype.kind == "b" else array
+    return array[..., ::-1, ::-1] if flip else array
+
+
+def as_bias(bias: ArrayLike, outputs: int) -> Array | None:
+    """One finite number for each output, or None where all are 0."""
+    array = _real_array(bias, "bias")
+    if array.ndim > 1 or array.size not in (1, outputs):
+        raise ShapeError(
+            f"bias must be a number or {outputs}, one for each output channel, not the shape {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise ConvcliError(f"bias must be finite, not {bias!r}")
+    return np.broadcast_to(array.reshape(-1), outputs) if array.any() else None
+
+
+def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """float64 stays, everything else becomes float32."""
+    return np.dtype(np.float64 if dtype.kind == "f" and dtype.itemsize > 4 else np.float32)
+
+
+def _real_array(value: ArrayLike, name: str) -> Array:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ConvcliError(f"{name} must be a regular array: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise ConvcliError(f"{name} must hold real numbers, not {array.dtype}")
+    return array

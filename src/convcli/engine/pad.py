@@ -1,0 +1,90 @@
+"""The border: which picture cell stands at which place of the padded picture, fetched tile by tile."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcli.engine.shapes import Pads, Pair
+from convcli.errors import ConvcliError
+from convcli.words import BOUNDARY_ALIASES, Boundary
+
+Array = NDArray[Any]
+BoundaryLike = str | float
+
+_NUMPY_MODE = {
+    Boundary.EDGE: "edge",
+    Boundary.REFLECT: "reflect",
+    Boundary.SYMMETRIC: "symmetric",
+    Boundary.WRAP: "wrap",
+}
+_FILL = -1  # stands in a source index where the border is a number, not a cell
+
+
+def parse_boundary(value: BoundaryLike) -> Boundary | float:
+    """A boundary word, an alias of one, or a finite number."""
+    if isinstance(value, str):
+        try:
+            return BOUNDARY_ALIASES.get(value) or Boundary(value)
+        except ValueError:
+            words = ", ".join([*Boundary, *BOUNDARY_ALIASES])
+            raise ConvcliError(f"boundary must be {words} or a number, not {value!r}") from None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ConvcliError(f"boundary must be a word or a number, not {value!r}") from None
+    if not np.isfinite(number):
+        raise ConvcliError(f"boundary must be a finite number, not {value!r}")
+    return number
+
+
+def source_index(n: int, before: int, after: int, boundary: Boundary | float) -> NDArray[np.intp]:
+    """For each of ``before + n + after`` padded places the index of its cell, or -1 where a number stands.
+
+    ``np.pad`` on the indices themselves, so that a border wider than the picture goes on exactly as it does there.
+    """
+    cells = np.arange(n, dtype=np.intp)
+    mode = _NUMPY_MODE.get(boundary) if isinstance(boundary, Boundary) else None
+    if mode is None:
+        return np.pad(cells, (before, after), constant_values=_FILL)
+    return np.pad(cells, (before, after), mode=mode)  # type: ignore[call-overload, no-any-return]
+
+
+class Border:
+    """A picture's border: made once from sizes, then laid around any item ``(C, H, W, P)``, tile by tile."""
+
+    def __init__(self, size: Pair, pads: Pads, boundary: Boundary | float) -> None:
+        self.size = size
+        self.fill = boundary if not isinstance(boundary, Boundary) else 0
+        self.before = pads[0][0], pads[1][0]
+        self.rows = source_index(size[0], *pads[0], boundary)
+        self.columns = source_index(size[1], *pads[1], boundary)
+
+    def tile(self, cells: Array, rows: Pair, columns: Pair, dtype: np.dtype[Any]) -> Array:
+        """The padded rows and columns ``[first, last)`` of ``cells`` as ``dtype``; a view if nothing changes."""
+        top, bottom = self._inside(0, rows)
+        left, right = self._inside(1, columns)
+        inner = cells[:, top:bottom, left:right]
+        tall, wide = rows[1] - rows[0], columns[1] - columns[0]
+        if inner.shape[1:3] == (tall, wide) and inner.dtype == dtype:
+            return inner
+        out = np.empty((inner.shape[0], tall, wide, inner.shape[3]), dtype)
+        y, x = top + self.before[0] - rows[0], left + self.before[1] - columns[0]
+        y_end, x_end = y + inner.shape[1], x + inner.shape[2]
+        out[:, y:y_end, x:x_end] = inner
+        if (y, y_end, x, x_end) == (0, tall, 0, wide):
+            return out
+        row_index, column_index = self.rows[slice(*rows)], self.columns[slice(*columns)]
+        for strip in (slice(0, x), slice(x_end, wide)):
+            out[:, y:y_end, strip] = cells[:, top:bottom, column_index[strip]]
+        for strip in (slice(0, y), slice(y_end, tall)):
+            out[:, strip] = cells[:, row_index[strip, None], column_index]
+        out[:, row_index == _FILL] = self.fill
+        out[:, :, column_index == _FILL] = self.fill
+        return out
+
+    def _inside(self, axis: int, span: Pair) -> Pair:
+        """The part of a padded span that lies on the picture, in picture coordinates; it may be empty."""
+        n, before = self.size[axis], self.before[axis]
+        first = min(max(span[0] - before, 0), n)
+        return first, max(first, min(span[1] - before, n))

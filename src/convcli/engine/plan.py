@@ -1,0 +1,67 @@
+"""The plan: which method computes a problem, why, and what the others would have cost. A value that prints."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from convcli.engine.methods import METHODS
+from convcli.engine.problem import Problem
+from convcli.errors import ConvcliError, suggest
+from convcli.words import AUTO
+
+
+class Candidate(NamedTuple):
+    """A method that was considered: its estimated seconds on one thread and bytes of scratch, or why it can't."""
+
+    method: str
+    seconds: float
+    scratch: int
+    refused: str | None
+
+
+class Plan(NamedTuple):
+    """The method chosen for a problem, and the others beside it."""
+
+    problem: Problem
+    method: str
+    why: str
+    candidates: tuple[Candidate, ...]
+
+    def __str__(self) -> str:
+        p, w = self.problem, self.problem.window
+        lines = [
+            f"{self.method}: {self.why}",
+            f"  {p.planes} x {p.channels}x{w.size[0]}x{w.size[1]}"
+            + (f"x{p.pitch}" if p.pitch > 1 else "")
+            + f" -> {p.outputs}x{w.output[0]}x{w.output[1]}, kernel {w.kernel[0]}x{w.kernel[1]}"
+            f" ({p.taps} taps), {p.dtype}{', exact' if p.exact else ''}, {p.macs:,} multiply-adds",
+        ]
+        for one in self.candidates:
+            price = one.refused or f"{one.seconds * 1000:.3g} ms, {one.scratch / 1024:,.0f} kB a thread"
+            lines.append(f"  {'*' if one.method == self.method else ' '} {one.method:12} {price}")
+        return "\n".join(lines)
+
+
+@lru_cache(maxsize=512)
+def make_plan(problem: Problem, method: str = AUTO) -> Plan:
+    """Guards first, then the least estimated cost. Raises ConvcliError for a method unknown or unable."""
+    candidates = []
+    for name, one in METHODS.items():
+        refused = one.refuses(problem)
+        price = (float("inf"), 0) if refused else (one.cost(problem), one.scratch(problem))
+        candidates.append(Candidate(name, *price, refused))
+    if method == AUTO:
+        best = min(candidates, key=lambda one: one.seconds)
+        why = f"least estimated cost of {len(candidates)} methods"
+    else:
+        check_method(method)
+        best, why = next(one for one in candidates if one.method == method), "asked for"
+        if best.refused:
+            raise ConvcliError(f"method {method!r} can't do this: it {best.refused}")
+    return Plan(problem, best.method, why, tuple(candidates))
+
+
+def check_method(name: str) -> None:
+    """Raise ConvcliError unless a method has this name."""
+    if name != AUTO and name not in METHODS:
+        names = ", ".join([AUTO, *METHODS])
+        raise ConvcliError(f"method must be one of {names}, not {name!r}{suggest(name, list(METHODS))}")

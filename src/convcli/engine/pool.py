@@ -1,0 +1,268 @@
+"""The doors of pooling. A window is folded along rows first, which lie side by side in memory, then along columns."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convcli.engine.conv import as_cells
+from convcli.engine.pad import Border
+from convcli.engine.shapes import PaddingLike, Pair, PairLike, Window, pool_window
+from convcli.engine.store import Store
+from convcli.engine.threads import check_threads, run_all
+from convcli.errors import ConvcliError
+from convcli.words import Reduce
+
+Array = NDArray[Any]
+
+BLOCK_BYTES = 1 << 20  # of padded input folded at a time: it stays in cache
+WORTH_A_THREAD = 1 << 20  # values below which starting threads costs more than they save
+
+_FOLDS: dict[Reduce, Callable[..., Any]] = {Reduce.MAX: np.maximum, Reduce.MIN: np.minimum, Reduce.AVG: np.add}
+
+
+class Pooling(NamedTuple):
+    """A pool brought to one form: cells ``(N, C, H, W, P)``, a window with its pads in numbers."""
+
+    cells: Array
+    window: Window
+    reduce: Reduce
+    count_pads: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """The shape of the result."""
+        return (*self.cells.shape[:2], *self.window.output, self.cells.shape[4])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Max and min keep the input's dtype; an average is float32, or float64 where the input is."""
+        given = self.cells.dtype
+        if self.reduce is not Reduce.AVG:
+            return given.newbyteorder("=")
+        return np.dtype(np.float64 if given.kind == "f" and given.itemsize > 4 else np.float32)
+
+
+def max_pool2d(
+    x: ArrayLike,
+    size: PairLike,
+    *,
+    stride: PairLike | None = None,
+    padding: PaddingLike = 0,
+    dilation: PairLike = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The greatest value of each window of ``x`` ``(..., H, W)``, in the dtype of ``x``. Pads never win; a NaN does.
+
+    With ``return_indices`` also an int64 array of each winner's flat index into H*W, the first of equals, as PyTorch
+    counts. Raises ConvcliError for arguments that can't be, ShapeError for a window that doesn't fit.
+    """
+    if not return_indices:
+        return _pool(x, size, Reduce.MAX, stride, padding, dilation, ceil_mode)
+    array = as_cells(x, "x", tuple(range(2, 65)))
+    window = pool_window(array.shape[-2:], size, padding=padding, stride=stride, dilation=dilation, ceil=ceil_mode)
+    values, indices = _winners(array.reshape(-1, *array.shape[-2:]), window)
+    shape = array.shape[:-2] + window.output
+    return values.reshape(shape), indices.reshape(shape)
+
+
+def min_pool2d(
+    x: ArrayLike,
+    size: PairLike,
+    *,
+    stride: PairLike | None = None,
+    padding: PaddingLike = 0,
+    dilation: PairLike = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """The least value of each window, as :func:`max_pool2d` the greatest."""
+    return _pool(x, size, Reduce.MIN, stride, padding, dilation, ceil_mode)
+
+
+def avg_pool2d(
+    x: ArrayLike,
+    size: PairLike,
+    *,
+    stride: PairLike | None = None,
+    padding: PaddingLike = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array:
+    """The mean of each window of ``x`` ``(..., H, W)``, as float32 or, for float64, float64.
+
+    Pads are zeros that count as cells, as in PyTorch, unless ``count_include_pad`` is off; cells beyond the pads,
+    which ``ceil_mode`` can reach, never count.
+    """
+    return _pool(x, size, Reduce.AVG, stride, padding, 1, ceil_mode, count_include_pad)
+
+
+def lp_pool2d(
+    x: ArrayLike,
+    size: PairLike,
+    p: float = 2,
+    *,
+    stride: PairLike | None = None,
+    padding: PaddingLike = 0,
+) -> Array:
+    """``(sum |x|^p)^(1/p)`` over each window: the norm of the sum, not of the mean."""
+    if not (isinstance(p, int | float) and 0 < p < np.inf):
+        raise ConvcliError(f"p must be a positive number, not {p!r}")
+    array = as_cells(x, "x", tuple(range(2, 65)))
+    powers = np.abs(array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32)) ** p
+    window = pool_window(array.shape[-2:], size, padding=padding, stride=stride)
+    means = _pool(powers, size, Reduce.AVG, stride, padding, 1, False)
+    sums = means * (window.kernel[0] * window.kernel[1])
+    return np.asarray(sums ** (1 / p))
+
+
+def global_max_pool2d(x: ArrayLike) -> Array:
+    """The greatest value of each picture: ``(..., H, W)`` to ``(..., 1, 1)``."""
+    return _pool(x, _whole(x), Reduce.MAX, None, 0, 1, False)
+
+
+def global_avg_pool2d(x: ArrayLike) -> Array:
+    """The mean of each picture: ``(..., H, W)`` to ``(..., 1, 1)``."""
+    return _pool(x, _whole(x), Reduce.AVG, None, 0, 1, False)
+
+
+def pool(ask: Pooling, store: Store, *, threads: int | None = None) -> None:
+    """Compute ``ask`` into ``store``, whose array has its shape."""
+    if 0 in ask.shape:
+        return
+    n, c, _, _, pitch = ask.shape
+    reduce, window, dtype = ask.reduce, ask.window, _fold_dtype(ask)
+    fill = 0.0 if reduce is Reduce.AVG else _identity(reduce, dtype)
+    pads = _pads_reached(window)
+    border = Border(window.size, pads, fill)
+    width = (window.size[1] + sum(pads[1])) * pitch * dtype.itemsize * window.stride[0]
+    step = max(1, BLOCK_BYTES // width)
+    workers = check_threads(threads) if ask.cells.size > WORTH_A_THREAD else 1
+    counts = _counts(window, ask.count_pads) if reduce is Reduce.AVG else None
+    tasks = [(i, j, r) for i in range(n) for j in range(c) for r in range(0, window.output[0], step)]
+    run_all(partial(_pool_rows, ask, store, border, dtype, counts, step), tasks, workers)
+
+
+def _pool_rows(
+    ask: Pooling,
+    store: Store,
+    border: Border,
+    dtype: np.dtype[Any],
+    counts: tuple[Array, Array] | None,
+    step: int,
+    task: tuple[int, int, int],
+) -> None:
+    item, channel, first = task
+    window = ask.window
+    rows = slice(first, min(first + step, window.output[0]))
+    span = window.span(0, rows.start, rows.stop), window.span(1, 0, window.output[1])
+    block = border.tile(ask.cells[item, channel : channel + 1], *span, dtype)[0]
+    fold = _FOLDS[ask.reduce]
+    with np.errstate(over="ignore", invalid="ignore"):
+        folded = _fold(fold, block, 0, rows.stop - rows.start, window)
+        folded = _fold(fold, folded, 1, window.output[1], window)
+        if counts is not None:
+            folded = folded / (counts[0][rows, None, None] * counts[1][:, None]).astype(dtype)
+    store.put((item, channel, rows), folded)
+
+
+def _fold(ufunc: Callable[..., Any], block: Array, axis: int, outputs: int, window: Window) -> Array:
+    """``outputs`` windows along rows (axis 0) or columns (1) of ``(rows, columns, P)``, each folded into one value."""
+    stride, dilation = window.stride[axis], window.dilation[axis]
+    lead = (slice(None),) * axis
+
+    def tap(i: int) -> Array:
+        start = i * dilation
+        return block[*lead, slice(start, start + (outputs - 1) * stride + 1, stride)]
+
+    if window.kernel[axis] == 1:
+        return tap(0).copy()
+    folded = np.asarray(ufunc(tap(0), tap(1)))
+    for i in range(2, window.kernel[axis]):
+        ufunc(folded, tap(i), out=folded)
+    return folded
+
+
+def _pool(
+    x: ArrayLike,
+    size: PairLike,
+    reduce: Reduce,
+    stride: PairLike | None,
+    padding: PaddingLike,
+    dilation: PairLike,
+    ceil: bool,
+    count_pads: bool = True,
+) -> Array:
+    array = as_cells(x, "x", tuple(range(2, 65)))
+    window = pool_window(array.shape[-2:], size, padding=padding, stride=stride, dilation=dilation, ceil=ceil)
+    cells = array.reshape(1, -1, *array.shape[-2:], 1) if array.size else np.empty((0, 1, *window.size, 1), array.dtype)
+    ask = Pooling(cells, window, reduce, count_pads)
+    out = np.empty(ask.shape, ask.dtype)
+    pool(ask, Store(out))
+    return out.reshape(array.shape[:-2] + window.output)
+
+
+def _winners(planes: Array, window: Window) -> tuple[Array, Array]:
+    """Maxima of ``(L, H, W)`` and their flat indices, tap by tap in reading order; the last NaN of a window wins."""
+    dtype = planes.dtype.newbyteorder("=")
+    pads = _pads_reached(window)
+    border = Border(window.size, pads, _identity(Reduce.MAX, dtype))
+    block = border.tile(planes[..., None], (0, len(border.rows)), (0, len(border.columns)), dtype)[..., 0]
+    (sy, sx), (dy, dx), (oh, ow) = window.stride, window.dilation, window.output
+    values = np.full((len(planes), oh, ow), _identity(Reduce.MAX, dtype), dtype)
+    indices = np.full(values.shape, -1, np.int64)
+    places = border.rows[:, None] * window.size[1] + border.columns
+    places = np.where((border.rows[:, None] < 0) | (border.columns < 0), -1, places)
+    for i, j in np.ndindex(*window.kernel):
+        place = slice(i * dy, i * dy + (oh - 1) * sy + 1, sy), slice(j * dx, j * dx + (ow - 1) * sx + 1, sx)
+        cell = block[:, *place]
+        better = ((cell > values) | (cell != cell) | (indices < 0)) & (places[place] >= 0)
+        np.copyto(values, cell, where=better)
+        np.copyto(indices, places[place], where=better)
+    return values, indices
+
+
+def _fold_dtype(ask: Pooling) -> np.dtype[Any]:
+    """The result's dtype, but for averages of large integers, which are summed in float64."""
+    given = ask.cells.dtype
+    cells = ask.window.kernel[0] * ask.window.kernel[1]
+    small = given.kind == "f" or (given.itemsize <= 2 and cells << (8 * given.itemsize) <= 1 << 24)
+    return ask.dtype if ask.reduce is not Reduce.AVG or small else np.dtype(np.float64)
+
+
+def _identity(reduce: Reduce, dtype: np.dtype[Any]) -> Any:
+    """What never wins: -inf for a maximum, +inf for a minimum, the ends of an integer's range."""
+    lowest = reduce is Reduce.MAX
+    if dtype.kind == "f":
+        return -np.inf if lowest else np.inf
+    return int(np.iinfo(dtype).min if lowest else np.iinfo(dtype).max)
+
+
+def _pads_reached(window: Window) -> tuple[Pair, Pair]:
+    """The pads, grown behind as far as the last, partial window of ``ceil`` reaches."""
+    grown = []
+    for axis in (0, 1):
+        before, after = window.pads[axis]
+        end = window.span(axis, 0, window.output[axis])[1]
+        grown.append((before, max(after, end - before - window.size[axis])))
+    return grown[0], grown[1]
+
+
+def _counts(window: Window, count_pads: bool) -> tuple[Array, Array]:
+    """Cells that count in each window, along rows and along columns; their product is the divisor."""
+    counts = []
+    for axis in (0, 1):
+        n, (before, after) = window.size[axis], window.pads[axis]
+        low, high = (-before, n + after) if count_pads else (0, n)
+        starts = np.arange(window.output[axis]) * window.stride[axis] - before
+        counts.append(np.minimum(starts + window.effective[axis], high) - np.maximum(starts, low))
+    return counts[0], counts[1]
+
+
+def _whole(x: ArrayLike) -> Pair:
+    shape = np.shape(x)
+    if len(shape) < 2:
+        raise ConvcliError(f"x must have at least 2 axes, not the shape {shape}")
+    return shape[-2], shape[-1]

@@ -1,0 +1,103 @@
+"""Finished values on their way into the result: scaled, rounded once, clipped, cast, their range noted in passing."""
+
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Extent:
+    """The values a result had before clipping: least, greatest, and how many lay below and above the limits."""
+
+    def __init__(self) -> None:
+        self.minimum, self.maximum = np.inf, -np.inf
+        self.below = self.above = self.count = 0
+        self._lock = Lock()
+
+    def note(self, values: Array, low: float, high: float) -> None:
+        """Take in some more values; safe from several threads."""
+        if not values.size:
+            return
+        least, most = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
+        below = int(np.count_nonzero(values < low)) if least < low else 0
+        above = int(np.count_nonzero(values > high)) if most > high else 0
+        with self._lock:
+            self.minimum, self.maximum = min(self.minimum, least), max(self.maximum, most)
+            self.below, self.above, self.count = self.below + below, self.above + above, self.count + values.size
+
+
+class Tone(NamedTuple):
+    """``absolute`` value first, then ``gain * v + offset``, then the limits: what ``--range`` asks for, in numbers."""
+
+    absolute: bool = False
+    gain: float = 1.0
+    offset: float = 0.0
+    limits: tuple[float, float] | None = None
+
+    def apply(self, values: Array) -> Array:
+        """The same array, changed in place."""
+        if self.absolute:
+            np.absolute(values, out=values)
+        if self.gain != 1:
+            values *= self.gain
+        if self.offset:
+            values += self.offset
+        if self.limits is not None:
+            np.clip(values, *self.limits, out=values)
+        return values
+
+
+PLAIN = Tone()
+
+
+class Store:
+    """A result array ``(N, C, H', W', P)`` and the rules by which values enter it."""
+
+    def __init__(
+        self,
+        array: Array,
+        *,
+        tone: Tone = PLAIN,
+        extent: Extent | None = None,
+        limits: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        self.array, self.tone = array, tone
+        self.extent, self.limits = extent, limits
+
+    def direct(self, dtype: np.dtype[Any]) -> bool:
+        """Whether values of ``dtype`` may be written straight into the array."""
+        return self.extent is None and self.tone == PLAIN and dtype == self.array.dtype
+
+    def put(self, place: tuple[Any, ...], values: Array) -> None:
+        """Store finished values, which are used up on the way."""
+        if self.extent is not None:
+            self.extent.note(values, *self.limits)
+        if self.tone != PLAIN and values.dtype.kind != "f":
+            values = values.astype(np.float32)
+        cast_into(self.array[place], self.tone.apply(values))
+
+
+def cast_into(target: Array, values: Array) -> None:
+    """Values into ``target``; for an integer target rounded half to even and clipped to its range, NaN as 0.
+
+    Never wraps: NumPy's own cast turns 300 into 44 and -20 into 236 for uint8. ``values`` is used up.
+    """
+    if target.dtype.kind not in "iu":
+        target[...] = values
+        return
+    info = np.iinfo(target.dtype)
+    if values.dtype.kind not in "fc":
+        target[...] = np.clip(values, info.min, info.max)
+        return
+    np.rint(values, out=values)
+    high = values.dtype.type(info.max)
+    np.clip(values, info.min, high, out=values)
+    if np.isnan(values.sum()):
+        np.nan_to_num(values, copy=False)
+    with np.errstate(invalid="ignore"):  # int32 from float32, int64 from float64: their top is not a float, see below
+        np.copyto(target, values, casting="unsafe")
+    if int(high) > info.max:
+        target[values == high] = info.max
