@@ -1,0 +1,59 @@
+"""The Python door that takes kernels as users write them: the engine below it knows only arrays."""
+
+from typing import TYPE_CHECKING, Any
+
+from convcli.engine.shapes import PaddingLike, PairLike
+from convcli.errors import ConvcliError
+from convcli.kernels.reading import as_kernel
+from convcli.words import AUTO, Boundary, Padding
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+
+def filter2d(
+    image: "ArrayLike",
+    kernel: "str | ArrayLike",
+    *,
+    padding: PaddingLike = Padding.SAME,
+    boundary: str | float = Boundary.REFLECT,
+    stride: PairLike = 1,
+    dilation: PairLike = 1,
+    bias: float = 0.0,
+    flip: bool = False,
+    keep_size: bool = False,
+    dtype: "DTypeLike | None" = None,
+    method: str = AUTO,
+    threads: int | None = None,
+) -> "NDArray[Any]":
+    """One kernel over every channel of a picture ``(H, W)`` or ``(H, W, C)`` -> ``(H', W'[, C])``.
+
+    ``kernel`` is an array ``(kh, kw)`` or any KERNEL text or file, filters such as ``sobel`` among them; a file's own
+    bias is added to ``bias``. An integer ``dtype`` rounds half to even and clips to its range; without one float64
+    stays float64 and everything else comes back as float32.
+
+    Raises ConvcliError for arguments that can't be, ShapeError for sizes that don't fit.
+
+    >>> filter2d([[1, 1, 0, 0]], "-1 1", padding="valid")
+    array([[ 0., -1.,  0.]], dtype=float32)
+    """
+    from convcli.engine import conv
+
+    asked = as_kernel(kernel)
+    if asked.is_layer:
+        raise ConvcliError(f"{asked.name} is a weight of {asked.weights.ndim} axes; conv2d takes it, filter2d a kernel")
+    return conv.filter2d(
+        image,
+        asked.weights,
+        padding=padding,
+        boundary=boundary,
+        stride=stride,
+        dilation=dilation,
+        bias=bias + float(asked.bias),
+        flip=flip,
+        keep_size=keep_size,
+        dtype=dtype,
+        combine=asked.combine,
+        method=method,
+        threads=threads,
+    )

@@ -1,0 +1,129 @@
+"""Pooling against the plain loops, and the numbers of the text and of PyTorch."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import convcli
+import oracle
+from convcli.errors import ConvcliError
+
+RNG = np.random.default_rng(3)
+NINE = np.arange(9).reshape(3, 3)
+SIXTEEN = np.arange(1, 17).reshape(4, 4)
+
+
+def test_pools_of_the_text():
+    assert convcli.max_pool2d(NINE, 2, stride=1).tolist() == [[4, 5], [7, 8]]
+    assert convcli.avg_pool2d(NINE, 2, stride=1).tolist() == [[2, 3], [5, 6]]
+    assert convcli.max_pool2d(NINE, 3, padding=1, stride=2).tolist() == [[4, 5], [7, 8]]
+
+
+def test_averages_at_borders_are_pytorchs():
+    # pytorch/pytorch#183528: AvgPool2d(3, 2, padding=1, ceil_mode=True) on 1..16
+    got = convcli.avg_pool2d(SIXTEEN, 3, stride=2, padding=1, ceil_mode=True)
+    want = [[14 / 9, 10 / 3, 2], [19 / 3, 11, 6], [4.5, 7.5, 4]]
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    # microsoft/onnxscript#754: AvgPool k=3 s=2 ceil on 1..16
+    assert convcli.avg_pool2d(SIXTEEN, 3, stride=2, ceil_mode=True).tolist() == [[6, 7.5], [12, 13.5]]
+
+
+def test_pads_of_a_maximum_never_win():
+    assert convcli.max_pool2d(-NINE - 1.0, 2, padding=1).max() == -1
+    assert convcli.min_pool2d(NINE + 1.0, 2, padding=1).min() == 1
+    assert convcli.max_pool2d(np.full((2, 2), -5, np.int8), 2, padding=1).tolist() == [[-5, -5], [-5, -5]]
+
+
+@given(
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    dilation=st.integers(1, 2),
+    ceil=st.booleans(),
+    count_pads=st.booleans(),
+    how=st.sampled_from(["max", "min", "avg"]),
+    data=st.data(),
+)
+def test_against_plain_loops(size, kernel, stride, dilation, ceil, count_pads, how, data):
+    dilation = 1 if how == "avg" else dilation
+    reach = [dilation * (k - 1) + 1 for k in kernel]
+    pads = tuple(tuple(data.draw(st.integers(0, (k - 1) // 2)) for _ in range(2)) for k in reach)
+    rooms = [n + sum(p) - k for n, p, k in zip(size, pads, reach, strict=True)]
+    if any(room <= -s if ceil else room < 0 for room, s in zip(rooms, stride, strict=True)):
+        return
+    x = RNG.standard_normal((2, *size))
+    options = {"stride": stride, "padding": pads, "ceil_mode": ceil}
+    if how == "avg":
+        got = convcli.avg_pool2d(x, kernel, **options, count_include_pad=count_pads)
+    else:
+        got = getattr(convcli, f"{how}_pool2d")(x, kernel, **options, dilation=dilation)
+    want = [oracle.pool(one, kernel, stride, pads, how, (dilation,) * 2, ceil, count_pads) for one in x]
+    np.testing.assert_allclose(got, np.stack(want), rtol=1e-12)
+
+
+def test_indices_are_flat_and_the_first_of_equals():
+    values, places = convcli.max_pool2d([[1, 3, 3, 0], [3, 2, 0, 9]], 2, return_indices=True)
+    assert (values.tolist(), places.tolist()) == ([[3, 9]], [[1, 7]])
+    values, places = convcli.max_pool2d(np.full((3, 3), -np.inf), 3, padding=1, stride=2, return_indices=True)
+    assert places.tolist() == [[0, 1], [3, 4]]
+    x = RNG.standard_normal((2, 9, 11))
+    values, places = convcli.max_pool2d(x, 3, stride=2, padding=1, dilation=2, return_indices=True)
+    np.testing.assert_array_equal(values, convcli.max_pool2d(x, 3, stride=2, padding=1, dilation=2))
+    np.testing.assert_array_equal(
+        values, np.take_along_axis(x.reshape(2, -1), places.reshape(2, -1), 1).reshape(values.shape)
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float32, np.float64, ">i4", bool])
+def test_dtypes(dtype):
+    x = (RNG.random((4, 4)) * 2).astype(dtype)
+    kept = np.uint8 if dtype is bool else np.dtype(dtype).newbyteorder("=")
+    assert convcli.max_pool2d(x, 2).dtype == kept
+    assert convcli.avg_pool2d(x, 2).dtype == (np.float64 if dtype == np.float64 else np.float32)
+
+
+def test_nan_wins_and_stays_in_its_window():
+    x = np.ones((4, 6))
+    x[1, 1] = np.nan
+    for name in ("max", "min", "avg"):
+        got = getattr(convcli, f"{name}_pool2d")(x, 2)
+        assert np.isnan(got[0, 0])
+        assert np.isfinite(np.delete(got.ravel(), 0)).all()
+
+
+def test_large_integers_are_averaged_exactly():
+    assert convcli.avg_pool2d(np.full((64, 64), 255, np.uint8), 64).item() == 255
+    assert convcli.avg_pool2d(np.array([[2**24 + 1, 2**24 + 1]]), (1, 2)).item() == np.float32(2**24 + 1)
+
+
+def test_other_pools():
+    np.testing.assert_allclose(convcli.lp_pool2d(SIXTEEN, 2), np.sqrt([[66, 138], [546, 746]]), rtol=1e-6)
+    np.testing.assert_allclose(convcli.lp_pool2d(-SIXTEEN, 2, 1), [[14, 22], [46, 54]], rtol=1e-6)
+    assert convcli.global_avg_pool2d(SIXTEEN).tolist() == [[8.5]]
+    assert convcli.global_max_pool2d(np.zeros((2, 3, 4, 5))).shape == (2, 3, 1, 1)
+    assert convcli.max_pool2d(np.zeros((0, 3, 4, 4)), 2).shape == (0, 3, 2, 2)
+
+
+def test_large_pictures_are_pooled_in_blocks_without_seams():
+    x = RNG.integers(0, 255, (700, 3001), np.uint8)
+    want = x[: 700 // 3 * 3, :3000].reshape(233, 3, 1000, 3)
+    np.testing.assert_array_equal(convcli.max_pool2d(x, 3), want.max(axis=(1, 3)))
+    np.testing.assert_allclose(convcli.avg_pool2d(x, 3), want.mean(axis=(1, 3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: convcli.max_pool2d(NINE, 0), ["pool size", "1", "0"]),
+        (lambda: convcli.max_pool2d(NINE, 2, padding=2), ["smaller than its window"]),
+        (lambda: convcli.avg_pool2d(NINE, 4), ["4 does not fit height 3"]),
+        (lambda: convcli.lp_pool2d(NINE, 2, 0), ["p must be", "0"]),
+        (lambda: convcli.max_pool2d([1, 2], 1), ["x must have"]),
+        (lambda: convcli.global_max_pool2d([1, 2]), ["2 axes"]),
+    ],
+)
+def test_wrong_arguments_get_one_sentence(call, words):
+    with pytest.raises(ConvcliError) as caught:
+        call()
+    assert all(word in str(caught.value) for word in words), caught.value
