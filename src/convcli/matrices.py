@@ -42,11 +42,12 @@ def parse_matrix(text: str) -> "NDArray[Any]":
     return np.array([[_number(one, y, x) for x, one in enumerate(row, 1)] for y, row in enumerate(rows, 1)])
 
 
-def format_array(array: "NDArray[Any]") -> str:
-    """One row a line, numbers as ``%.9g`` with a space between, an empty line between channels."""
+def format_array(array: "NDArray[Any]", separator: str = " ") -> str:
+    """One row a line, numbers as ``%.9g`` with a separator between, an empty line between channels."""
     planes = array.reshape(-1, *array.shape[-2:])
     return (
-        "\n\n".join("\n".join(" ".join("%.9g" % (one + 0) for one in row) for row in plane) for plane in planes) + "\n"
+        "\n\n".join("\n".join(separator.join("%.9g" % (one + 0) for one in row) for row in plane) for plane in planes)
+        + "\n"
     )
 
 

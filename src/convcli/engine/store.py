@@ -30,10 +30,14 @@ class Extent:
 
 
 class Tone(NamedTuple):
-    """``absolute`` value first, then ``gain * v + offset``, then the limits: what ``--range`` asks for, in numbers."""
+    """``absolute`` value first, then ``v * gain / divisor + offset``, then the limits: ``--range`` in numbers.
+
+    A division, since codes times 1/255 would not give the nearest fractions.
+    """
 
     absolute: bool = False
     gain: float = 1.0
+    divisor: float = 1.0
     offset: float = 0.0
     limits: tuple[float, float] | None = None
 
@@ -43,6 +47,8 @@ class Tone(NamedTuple):
             np.absolute(values, out=values)
         if self.gain != 1:
             values *= self.gain
+        if self.divisor != 1:
+            values /= self.divisor
         if self.offset:
             values += self.offset
         if self.limits is not None:

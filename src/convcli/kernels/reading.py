@@ -71,7 +71,7 @@ def read_kernel(text: str, stdin: BinaryIO | None = None) -> Kernel:
         raise ConvcliError(f"{word!r} is a size, not a kernel; give numbers ('0 1 0; 1 -4 1; 0 1 0') or a name (box:3)")
     path = Path(text)
     if not word.startswith("[") and _is_file(path):
-        return _check(_read_file(path))
+        return _read_file(path)
     if Path(word).suffix.lower() in FILE_SUFFIXES + IMAGE_SUFFIXES or ("/" in word and not _numeric(word)):
         raise ConvcliError(f"no such kernel file: {text!r}")
     if looks_named(word):
@@ -125,12 +125,12 @@ def _read_file(path: Path) -> Kernel:
             return _from_image(path)
         with path.open("rb") as file:
             if suffix == ".npy":
-                return Kernel(path.name, read_npy(file))
+                return _check(Kernel(path.name, read_npy(file)))
             if suffix == ".npz":
-                return _from_npz(file, path.name)
+                return _check(_from_npz(file, path.name))
             text = read_text(file).strip()
         readers = {".json": _from_json, ".toml": _from_toml, ".mat": _from_vips}
-        return readers.get(suffix, _parse)(text, path.name)
+        return _check(readers.get(suffix, _parse)(text, path.name))
     except OSError as error:
         raise ConvcliError(f"kernel file {str(path)!r}: {error.strerror or error}") from None
     except ConvcliError as error:
@@ -221,10 +221,13 @@ def _from_image(path: Path) -> Kernel:
 
 
 def _check(kernel: Kernel) -> Kernel:
-    """Finite, not empty, and of 2 to 4 axes."""
+    """Finite, not empty, of 2 to 4 axes, with one bias or one for each output."""
     import numpy as np
 
     weights = kernel.weights
+    outputs = len(weights) if weights.ndim == 4 else 1
+    if np.size(kernel.bias) not in (1, outputs) or not np.isfinite(kernel.bias).all():
+        raise ConvcliError(f"its bias must be one finite number, or one for each of {outputs} outputs")
     if weights.ndim not in (2, 3, 4) or weights.size == 0:
         raise ConvcliError(f"a kernel has 2 axes and a weight 3 or 4, none empty; this one's shape is {weights.shape}")
     if not np.isfinite(weights).all():
