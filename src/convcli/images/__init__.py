@@ -1,0 +1,1 @@
+"""Picture files: the only room that knows Pillow and file formats. It knows neither kernels nor layers."""

@@ -1,0 +1,88 @@
+"""A picture as data: codes, what white is, whether the last channel is alpha, and what the file said about itself."""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from convcli.errors import ShapeError
+
+Array = Any  # numpy.ndarray; NumPy is imported only where pixels are
+
+LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as Pillow's "L" and OpenCV's grey
+
+
+EXIF_PREFIX = b"Exif\0\0"  # stands in front of the data in JPEG files, and in no others
+
+
+class Metadata(NamedTuple):
+    """What is carried from the input file to the output file."""
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+
+NOTHING_KEPT = Metadata()
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Pixels ``(H, W, C)``: 1 or 3 colour channels, then alpha if there is any; ``white`` is the code of full light."""
+
+    pixels: Array
+    white: float
+    alpha: bool = False
+    metadata: Metadata = NOTHING_KEPT
+    notices: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def color(self) -> Array:
+        """The colour channels alone, a view ``(H, W, 1 or 3)``."""
+        return self.pixels[..., :-1] if self.alpha else self.pixels
+
+    def opaque(self) -> bool:
+        """Whether there is nothing to see through."""
+        return not self.alpha or bool((self.pixels[..., -1] == self.white).all())
+
+    def without_alpha(self) -> "Picture":
+        """The colours as they are, alpha forgotten."""
+        return replace(self, pixels=self.color, alpha=False)
+
+    def gray(self) -> "Picture":
+        """0.299 R + 0.587 G + 0.114 B in float32, unrounded; alpha stays."""
+        import numpy as np
+
+        color = self.color
+        if color.shape[2] == 1:
+            return self
+        luma = color @ np.array(LUMA, np.float64 if color.dtype == np.float64 else np.float32)
+        planes = [luma[..., None], self.pixels[..., -1:]] if self.alpha else [luma[..., None]]
+        return replace(self, pixels=np.concatenate(planes, axis=2))
+
+    def fractions(self) -> Array:
+        """The pixels as fractions of white, float64."""
+        import numpy as np
+
+        return self.pixels.astype(np.float64) / self.white
+
+    def to_array(self) -> Array:
+        """``(H, W)`` of one channel, else ``(C, H, W)``: how an array file holds a picture."""
+        import numpy as np
+
+        return self.pixels[..., 0] if self.pixels.shape[2] == 1 else np.moveaxis(self.pixels, 2, 0)
+
+
+def picture_from_array(array: Array, white: float) -> Picture:
+    """``(H, W)``, ``(C, H, W)`` or ``(1, C, H, W)`` of 1 to 4 channels as a picture; 2 and 4 mean alpha at the end."""
+    import numpy as np
+
+    planes = array.reshape(1, *array.shape) if array.ndim == 2 else array[0] if array.shape[:-3] == (1,) else array
+    if planes.ndim != 3 or planes.shape[0] not in (1, 2, 3, 4):
+        raise ShapeError(
+            f"a picture has 1 to 4 channels, but this result is {'x'.join(map(str, array.shape))}; write it to .npy"
+        )
+    return Picture(np.moveaxis(planes, 0, 2), white, alpha=planes.shape[0] in (2, 4))
