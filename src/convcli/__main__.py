@@ -1,0 +1,5 @@
+"""``python -m convcli``."""
+
+from convcli.cli.app import main
+
+raise SystemExit(main())

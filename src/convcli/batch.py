@@ -1,0 +1,387 @@
+"""From what a user names to what is done: inputs found, outputs named, dangers refused, then one job after another.
+
+A :class:`Job` and a :class:`Result` are data, and :func:`run_job` is total: whatever one input does wrong is in its
+result, and never ends the run.
+"""
+
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from convcli.errors import ConvcliError, PictureError
+from convcli.matrices import MATRIX_SUFFIXES, format_array, parse_matrix, read_array
+from convcli.words import Existing, Range
+
+if TYPE_CHECKING:
+    from convcli.images.picture import Picture
+    from convcli.recipe import Outcome, Recipe
+
+STREAM = "-"
+TOKENS = ("stem", "ext", "parent", "command")
+
+
+class Source(NamedTuple):
+    """One input: a file below a root, standard input, or an inline matrix."""
+
+    name: str
+    path: Path | None = None
+    root: Path | None = None
+    text: str | None = None
+
+    @property
+    def is_array(self) -> bool:
+        """Plain numbers rather than a picture."""
+        return self.text is not None or (self.path is not None and self.path.suffix.lower() in MATRIX_SUFFIXES)
+
+
+class Job(NamedTuple):
+    """One input and where its result goes: a path, or None for standard output. ``format`` is a name or None."""
+
+    source: Source
+    output: Path | None
+    format: str
+
+
+class Settings(NamedTuple):
+    """How files are treated, the same for every job."""
+
+    existing: Existing = Existing.ERROR
+    in_place: bool = False
+    make_folders: bool = False
+    dry_run: bool = False
+
+
+class Result(NamedTuple):
+    """What became of a job. ``data`` is what belongs on standard output."""
+
+    job: Job
+    status: str
+    seconds: float = 0.0
+    output: Path | None = None
+    error: str | None = None
+    outcome: "Outcome | None" = None
+    notices: tuple[str, ...] = ()
+    data: bytes | None = None
+    clipped: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """The JSON object of one input; numbers that JSON does not know are null."""
+        output = str(self.output) if self.output is not None else STREAM if self.status == "written" else None
+        spread = self.outcome.spread() if self.outcome else None
+        return {
+            "input": self.job.source.name,
+            "output": output,
+            "status": self.status,
+            "error": self.error,
+            "seconds": round(self.seconds, 6),
+            "layers": [row.to_dict() for row in self.outcome.rows] if self.outcome else [],
+            "range": spread and {key: value if math.isfinite(value) else None for key, value in spread.items()},
+        }
+
+
+def find_sources(
+    names: Sequence[str], *, recursive: bool = False, output: Path | None = None
+) -> Iterator[Source | Result]:
+    """Every input in order: files as named, folders as their pictures, sorted; a Result for one that is not there.
+
+    Hidden files, symbolic links to folders and the output folder are left alone inside a folder.
+    """
+    for name in names:
+        path = Path(name)
+        if name == STREAM:
+            yield Source(name)
+        elif not name:
+            yield failed(Source(name), "no such file: its name is empty")
+        elif name.startswith("[") and name.rstrip().endswith("]") and not _exists(path):
+            yield Source(name, text=name)
+        elif _exists(path) and path.is_dir():
+            found = [Source(str(one), one, path) for one in _pictures_in(path, recursive, output)]
+            yield from found
+            if not found:
+                yield failed(Source(name, path), "a folder without pictures" + _hint(path, recursive))
+        elif _exists(path):
+            yield Source(name, path)
+        else:
+            yield failed(Source(name, path), "no such file")
+
+
+def failed(source: Source, error: str) -> Result:
+    """A result for an input that never became a job."""
+    return Result(Job(source, None, ""), "failed", error=error)
+
+
+def name_outputs(
+    sources: Iterable[Source], output: str | None, command: str, file_format: str | None, *, in_place: bool
+) -> list[Job]:
+    """Where each result goes. Raises ConvcliError for a bad template or format, several results in one place, or a
+    result in the place of an input."""
+    sources = list(sources)
+    jobs = [_job(source, output, command, file_format, in_place) for source in sources]
+    inputs = {_identity(source.path): source for source in sources if source.path}
+    taken: dict[str, Job] = {}
+    for job in jobs:
+        if job.output is None:
+            if len(jobs) > 1 and not all(one.is_array for one in sources):
+                raise ConvcliError("-o - takes one input; give a folder, as in -o out/")
+            continue
+        place = _identity(job.output)
+        other = taken.setdefault(place.casefold(), job)
+        if other is not job:
+            raise ConvcliError(
+                f"{other.source.name} and {job.source.name} would both be written to {job.output};"
+                " tell them apart with -o 'DIR/{parent}/{stem}{ext}' or another template"
+            )
+        if place in inputs and not in_place:
+            raise ConvcliError(f"the output {job.output} is an input; only --in-place overwrites inputs")
+    return jobs
+
+
+def check_apart(path: Path, jobs: Iterable[Job]) -> None:
+    """Raise ConvcliError if a report would be written over an input or a result."""
+    taken = {_identity(one) for job in jobs for one in (job.source.path, job.output) if one is not None}
+    if _identity(path) in taken:
+        raise ConvcliError(f"--report: {path} is an input or an output of this run; give it another name")
+
+
+def run_job(job: Job, recipe: "Recipe", settings: Settings) -> Result:
+    """Read, filter, write. Never raises for what one input can do wrong: that comes back as a failed result."""
+    start = time.perf_counter()
+    try:
+        output = _target(job.output, settings)
+        if settings.existing is Existing.SKIP and output is not None and os.path.lexists(output):
+            return Result(job, "skipped", time.perf_counter() - start, output)
+        if settings.dry_run:
+            return Result(job, "planned", time.perf_counter() - start, output)
+        data, outcome, notices, clipped = _process(job, recipe)
+        if output is not None:
+            output = _write(output, data, settings)
+        seconds = time.perf_counter() - start
+        return Result(
+            job, "written", seconds, output, None, outcome, notices, data if output is None else None, clipped
+        )
+    except Exception as error:
+        if os.environ.get("CONVCLI_DEBUG"):
+            raise
+        return Result(job, "failed", time.perf_counter() - start, error=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """One clause, also for what should not have happened."""
+    if isinstance(error, ConvcliError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "not enough memory for this picture"
+    return f"unexpected {type(error).__name__}: {error}; CONVCLI_DEBUG=1 shows where"
+
+
+def _target(output: Path | None, settings: Settings) -> Path | None:
+    """Where a result goes after a look at what is there; PictureError if it can't go anywhere."""
+    if output is None or settings.in_place:
+        return output
+    if os.path.lexists(output):
+        if settings.existing is Existing.ERROR:
+            raise PictureError(f"{output} exists; add -f to overwrite it, or --existing skip or rename")
+        if settings.existing is Existing.RENAME:
+            return _free_name(output)
+    elif not settings.make_folders and not output.parent.is_dir():
+        raise PictureError(f"there is no folder {output.parent} to write in")
+    return output
+
+
+def _process(job: Job, recipe: "Recipe") -> "tuple[bytes, Outcome, tuple[str, ...], bool]":
+    """The bytes of the result, what happened, what there is to say, and whether values were clipped."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from convcli.images.picture import picture_from_array
+    from convcli.images.writing import ARRAY_FORMATS, encode, fit_for
+    from convcli.recipe import filter_array, filter_picture, store_picture
+
+    floats = job.format in ARRAY_FORMATS
+    if job.source.is_array:
+        array = parse_matrix(job.source.text) if job.source.text is not None else read_array(_path(job.source))
+        _check_array(array, recipe.max_pixels)
+        if floats:
+            array, outcome = filter_array(array, recipe)
+            return _encode_array(array, job.format), outcome, (), False
+        depth = array.dtype if array.dtype in (np.uint8, np.uint16) else np.dtype(np.uint8)
+        unit = float(np.iinfo(depth).max) if array.dtype == depth else 1.0
+        result, outcome = filter_array(array, replace(recipe, range=Range.NONE), unit=unit)
+        picture, extent = store_picture(picture_from_array(result, unit), recipe.range or Range.CLIP, depth)
+        outcome = outcome._replace(extent=extent, unit=unit)
+    else:
+        floats = floats or (recipe.range is Range.NONE and job.format == "TIFF")
+        picture, outcome = filter_picture(_read(job.source, recipe), recipe, keep_floats=floats)
+        if job.format in ARRAY_FORMATS:
+            return _encode_array(picture.to_array(), job.format), outcome, picture.notices, False
+        if picture.pixels.dtype.kind == "f" and not floats:
+            picture, _ = store_picture(picture, Range.NONE, np.uint8)
+    picture = fit_for(picture, job.format)
+    return encode(picture, job.format, recipe.threads), outcome, picture.notices, recipe.range in (None, Range.CLIP)
+
+
+def _read(source: Source, recipe: "Recipe") -> "Picture":
+    from convcli.images.reading import read_picture
+
+    if source.path is not None:
+        return read_picture(source.path, recipe.max_pixels)
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise PictureError("nothing came in on standard input")
+    return read_picture(data, recipe.max_pixels)
+
+
+def _path(source: Source) -> Path:
+    if source.path is None:
+        raise PictureError("is not a file")
+    return source.path
+
+
+def _check_array(array: Any, max_pixels: int) -> None:
+    if not 2 <= array.ndim <= 4 or array.size == 0:
+        raise PictureError(f"an array must be (H, W), (C, H, W) or (N, C, H, W) and not empty, not {array.shape}")
+    if array.shape[-1] * array.shape[-2] > max_pixels:
+        raise PictureError(f"it has {array.shape[-2]}x{array.shape[-1]} values, more than --max-pixels {max_pixels:,}")
+
+
+def _encode_array(array: Any, file_format: str) -> bytes:
+    if file_format != "NPY":
+        return format_array(array, "," if file_format == "CSV" else " ").encode()
+    import io
+
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _write(output: Path, data: bytes, settings: Settings) -> Path:
+    """Write whole or not at all; a name that is taken meanwhile is an error, or another name with ``rename``."""
+    from convcli.images.writing import write_file
+
+    overwrite = settings.in_place or settings.existing is Existing.OVERWRITE
+    try:
+        if settings.make_folders:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                write_file(output, data, overwrite=overwrite)
+            except FileExistsError:
+                if settings.existing is not Existing.RENAME:
+                    raise
+                output = _free_name(output)
+            else:
+                return output
+    except OSError as error:
+        raise PictureError(f"can't write {output}: {error.strerror or error}") from None
+
+
+def _job(source: Source, output: str | None, command: str, file_format: str | None, in_place: bool) -> Job:
+    from convcli.images.writing import FORMAT_NAMES, SUFFIX_FORMATS, format_of
+
+    if in_place:
+        if source.path is None:
+            raise ConvcliError(f"--in-place needs a file, not {source.name!r}")
+        return Job(source, source.path, format_of(source.path, file_format))
+    if output == STREAM or (output is None and (source.is_array or source.name == STREAM)):
+        usual = "TEXT" if source.is_array else "PNG"
+        return Job(source, None, format_of(Path(), file_format) if file_format else usual)
+    suffix = source.path.suffix if source.path else ".png"
+    if file_format:
+        wanted = format_of(Path(), file_format)
+        if SUFFIX_FORMATS.get(suffix.lower()) != wanted:
+            suffix = f".{next(name for name, value in FORMAT_NAMES.items() if value == wanted)}"
+            suffix = {".text": ".txt"}.get(suffix, suffix)
+    words = {
+        "stem": source.path.stem if source.path else "stdin" if source.name == STREAM else "matrix",
+        "ext": suffix,
+        "parent": _parent(source),
+        "command": re.sub(r"[:,=/\\]", "-", command),
+    }
+    if output is None:
+        path = (source.path or Path()).with_name(f"{words['stem']}.{words['command']}{suffix}")
+    elif is_folder(output):
+        path = Path(output) / words["parent"] / f"{words['stem']}{suffix}"
+    else:
+        path = Path(_fill(output, words))
+    return Job(source, path, format_of(path, file_format))
+
+
+def is_folder(output: str) -> bool:
+    """Whether ``-o`` names a folder: it ends with a slash, or is one."""
+    return output.endswith(("/", os.sep)) or (_exists(Path(output)) and Path(output).is_dir())
+
+
+def is_template(output: str) -> bool:
+    """Whether ``-o`` has fields to fill."""
+    return re.search(r"\{[^{}]*\}", output) is not None
+
+
+def _fill(template: str, words: dict[str, str]) -> str:
+    """Fixed fields only, and never a field inside what a field was filled with."""
+
+    def field_of(match: re.Match[str]) -> str:
+        if match[1] not in words:
+            allowed = " ".join(f"{{{token}}}" for token in TOKENS)
+            raise ConvcliError(f"-o {template}: there is no field {match[0]}; there are {allowed}")
+        return words[match[1]]
+
+    return re.sub(r"\{([^{}]*)\}", field_of, template)
+
+
+def _parent(source: Source) -> str:
+    """The folder of a file below its input root."""
+    if source.path is None or source.root is None:
+        return "."
+    return str(source.path.parent.relative_to(source.root))
+
+
+def _exists(path: Path) -> bool:
+    """Whether a path is there; one that is too long, or holds a NUL, is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _pictures_in(folder: Path, recursive: bool, output: Path | None) -> Iterator[Path]:
+    """Picture files of a folder, sorted, then, if asked, those of its sub-folders."""
+    from convcli.images.reading import PICTURE_SUFFIXES
+
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return
+    visible = [entry for entry in entries if not entry.name.startswith(".")]
+    for entry in visible:
+        if Path(entry.name).suffix.lower() in PICTURE_SUFFIXES and entry.is_file():
+            yield Path(entry.path)
+    for entry in visible if recursive else ():
+        if entry.is_dir(follow_symlinks=False) and not (output and output.exists() and output.samefile(entry.path)):
+            yield from _pictures_in(Path(entry.path), recursive, output)
+
+
+def _hint(path: Path, recursive: bool) -> str:
+    if not os.access(path, os.R_OK | os.X_OK):
+        return " that can be listed: permission denied"
+    return "" if recursive else "; add -r to look in its folders"
+
+
+def _identity(path: Path) -> str:
+    """The one name of a file, links followed."""
+    return os.path.realpath(path)
+
+
+def _free_name(path: Path) -> Path:
+    """``photo-1.png``, ``photo-2.png`` ...: the first that is free."""
+    number = 1
+    while os.path.lexists(free := path.with_name(f"{path.stem}-{number}{path.suffix}")):
+        number += 1
+    return free

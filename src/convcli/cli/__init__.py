@@ -1,0 +1,1 @@
+"""The command line: parse, one library call, render. Nothing here imports NumPy or Pillow at module level."""

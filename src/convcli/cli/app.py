@@ -1,0 +1,134 @@
+"""The program: its commands, made only when called for, and the one place where errors become lines and statuses."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from convcli.cli.streams import abandon_stdout, prepare_streams
+from convcli.errors import ConvcliError, suggest
+from convcli.kernels.named import NAMED
+
+GENERAL = "Any kernel, and pooling"
+COMMANDS = {  # name: module and function
+    "filter": ("convcli.cli.filter", "filter_command"),
+    "pool": ("convcli.cli.pool", "pool_command"),
+    "kernels": ("convcli.cli.kernels", "kernels_command"),
+}
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+class Commands(TyperGroup):
+    """The commands by name. ``gaussian:2`` is the command ``gaussian``, which reads its arguments from its name."""
+
+    def list_commands(self, _ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """All of them, in the order of the help."""
+        return [*COMMANDS, *NAMED]
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        """Build a command when it is asked for: most runs need one of thirty."""
+        name = cmd_name.partition(":")[0]
+        if name in NAMED:
+            return _build(name, NAMED[name].panel, _named(name))
+        if cmd_name in COMMANDS:
+            module, function = COMMANDS[cmd_name]
+            return _build(cmd_name, GENERAL, partial(getattr, import_module(module), function))
+        if ctx.resilient_parsing:  # completion
+            return None
+        if Path(cmd_name).suffix:
+            raise ConvcliError(f"{cmd_name}: a command comes first, as in convcli edge {cmd_name}")
+        raise ConvcliError(f"there is no command {cmd_name!r}{suggest(name, self.list_commands(ctx))}")
+
+
+class Command(TyperCommand):
+    """A command whose usage line has ``INPUT...`` as people write it, without Typer's braces."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words behind the command's name."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
+def _named(name: str) -> Callable[[], Callable[..., int]]:
+    from convcli.cli.filter import named_command
+
+    return partial(named_command, NAMED[name])
+
+
+def _build(name: str, panel: str, function: Callable[[], Callable[..., int]]) -> Any:
+    app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    app.command(name, cls=Command, rich_help_panel=panel, context_settings=CONTEXT)(function())
+    return typer.main.get_command(app)
+
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(cls=Commands, context_settings=CONTEXT, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from convcli import __version__
+
+        print(f"convcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def program(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Convolution and pooling for images, in shell pipelines, and for matrices.
+
+    Example: `convcli edge photo.jpg`. Arguments follow a colon: `convcli gaussian:2 photo.jpg`
+    """
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    from convcli.engine.threads import reserve_cores
+
+    reserve_cores()
+    prepare_streams()
+    try:
+        status = app(args, prog_name="convcli", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        return _fail(_usage_line(error), error.exit_code)
+    except ConvcliError as error:
+        return _fail(str(error), USAGE)
+    except BrokenPipeError:
+        abandon_stdout()
+        return FAILED
+    except OSError as error:  # those of files are met where they happen
+        abandon_stdout()
+        return _fail(f"{error.filename or 'standard output'}: {error.strerror or error}", FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return int(status or 0)
+
+
+def _fail(message: str, status: int) -> int:
+    if os.environ.get("CONVCLI_DEBUG"):
+        raise
+    from convcli.report import one_line
+
+    print(f"convcli: {one_line(message)}", file=sys.stderr)
+    return status
+
+
+def _usage_line(error: typer.TyperException) -> str:
+    """Typer's message with the option in front, as our own have it."""
+    if isinstance(error, typer.BadParameter) and error.message and error.param is not None:
+        name = max(error.param.opts, key=len)
+        return f"{name if name.startswith('-') else name.upper()}: {error.message}"
+    return error.format_message().strip()

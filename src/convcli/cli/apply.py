@@ -1,0 +1,217 @@
+"""What every filter and pool command does with its inputs: plan, run one after another, report."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+
+from convcli.batch import (
+    STREAM,
+    Job,
+    Result,
+    Settings,
+    Source,
+    check_apart,
+    find_sources,
+    is_folder,
+    is_template,
+    name_outputs,
+    run_job,
+)
+from convcli.cli.options import Amount, FileOptions, ReportOptions, ValueOptions
+from convcli.cli.streams import check_stdin, colored, write_stdout
+from convcli.errors import ConvcliError
+from convcli.layers import Layer
+from convcli.report import one_line, range_lines, render, table
+from convcli.words import AUTO, Existing, Range
+
+FAILED = 1
+ANY_SIZE = 2**40, 2**40  # what is wrong with a layer here is wrong for every picture
+
+
+class Limits(NamedTuple):
+    """Amounts that an input's kind decides about: an option's name, its value, the least a picture may have."""
+
+    option: str
+    amount: Amount | None
+    least: float
+
+
+def apply(
+    name: str,
+    inputs: Sequence[str],
+    layers: tuple[Layer, ...],
+    values: ValueOptions,
+    files: FileOptions,
+    report: ReportOptions,
+    amounts: Sequence[Limits] = (),
+) -> int:
+    """Run layers over inputs; the exit status. Raises ConvcliError for what is wrong before any work."""
+    from convcli.recipe import Recipe
+
+    found = list(find_sources(inputs, recursive=files.recursive, output=Path(files.output) if files.output else None))
+    sources = [one for one in found if isinstance(one, Source)]
+    _check_request(inputs, sources, files, report, values, amounts)
+    jobs = {
+        id(job.source): job
+        for job in name_outputs(sources, files.output, name, files.file_format, in_place=files.in_place)
+    }
+    _check_streams(list(jobs.values()), values)
+    if report.report:
+        check_apart(report.report, jobs.values())
+    for layer in layers:
+        layer.window(ANY_SIZE)
+    recipe = Recipe(
+        layers=layers,
+        range=values.value_range,
+        gray=values.gray,
+        linear=values.linear,
+        alpha=values.alpha,
+        mix=values.mix,
+        method=report.method,
+        threads=report.threads,
+        max_pixels=report.max_pixels,
+    )
+    settings = Settings(
+        existing=Existing.OVERWRITE if files.force else files.existing,
+        in_place=files.in_place,
+        make_folders=bool(files.output) and (is_folder(files.output or "") or is_template(files.output or "")),
+        dry_run=files.dry_run,
+    )
+    talk = Talk(report, data_on_stdout=any(job.output is None for job in jobs.values()))
+    results = []
+    for one in found:
+        result = one if isinstance(one, Result) else run_job(jobs[id(one)], recipe, settings)
+        results.append(result)
+        talk.say(result)
+        if result.status == "failed" and files.fail_fast:
+            break
+    if report.report:
+        _write_report(report.report, results)
+    talk.end(results)
+    return FAILED if any(result.status == "failed" for result in results) else 0
+
+
+class Talk:
+    """What a run says: data on stdout, everything for people on stderr."""
+
+    def __init__(self, report: ReportOptions, *, data_on_stdout: bool) -> None:
+        self.report = report
+        self.data_on_stdout = data_on_stdout
+        self.color = colored(sys.stderr, report.no_color)
+        self.last_table = ""
+
+    def say(self, result: Result) -> None:
+        """One result: its data or its path, its JSON, its report."""
+        name = one_line(result.job.source.name)
+        if result.data is not None:
+            write_stdout(result.data)
+        if self.report.json_lines:
+            import json
+
+            stream = sys.stderr if self.data_on_stdout else sys.stdout
+            print(json.dumps(result.record()), file=stream, flush=True)
+        elif result.output is not None and result.status in ("written", "planned"):
+            write_stdout(os.fsencode(result.output) + b"\n")
+        if result.error is not None:
+            self._line(f"convcli: {name}: {one_line(result.error)}", "red")
+        elif not self.report.quiet:
+            self._people(name, result)
+
+    def end(self, results: Sequence[Result]) -> None:
+        """The count of what became of several inputs."""
+        if self.report.quiet or len(results) < 2:
+            return
+        counts = {
+            status: sum(one.status == status for one in results)
+            for status in ("planned", "written", "skipped", "failed")
+        }
+        self._line(", ".join(f"{count} {status}" for status, count in counts.items() if count), "bold")
+
+    def _people(self, name: str, result: Result) -> None:
+        for notice in result.notices:
+            self._line(f"convcli: {name}: {notice}", "yellow")
+        if result.status == "skipped":
+            self._line(f"{name}: skipped, {one_line(str(result.output))} exists")
+        if result.outcome is None or (self.report.json_lines and self.data_on_stdout):
+            return
+        where = one_line(str(result.output)) if result.output is not None else "standard output"
+        self._line(f"{name} -> {where}  ({result.seconds:.2f} s)", "bold")
+        text = table(result.outcome.rows)
+        if text != self.last_table:
+            self._line(text)
+            self.last_table = text
+        self._line(range_lines(result.outcome.spread(), clipped=result.clipped))
+        if self.report.verbose:
+            for plan in result.outcome.plans:
+                self._line(plan)
+
+    def _line(self, text: str, style: str = "") -> None:
+        if self.color and style:
+            text = typer.style(text, bold=True) if style == "bold" else typer.style(text, fg=style)
+        print(text, file=sys.stderr, flush=True)
+
+
+def _check_request(
+    inputs: Sequence[str],
+    sources: Sequence[Source],
+    files: FileOptions,
+    report: ReportOptions,
+    values: ValueOptions,
+    amounts: Sequence[Limits],
+) -> None:
+    """What can be known without a picture."""
+    if inputs.count(STREAM) > 1:
+        raise ConvcliError("-: standard input can be read only once")
+    if STREAM in inputs:
+        check_stdin("-")
+    if files.output == "":
+        raise ConvcliError("-o: is empty; give a file, a folder/ or -")
+    if any(one.root for one in sources) and not (files.output or files.in_place):
+        raise ConvcliError(
+            f"{one_line(str(_first_root(sources)))}: a folder needs -o DIR/ for its results, or --in-place"
+        )
+    if files.in_place and files.output:
+        raise ConvcliError("--in-place: takes no -o; choose one of them")
+    arrays = any(one.is_array for one in sources)
+    pictures = any(not one.is_array for one in sources)
+    for limit in amounts:
+        if limit.amount is not None:
+            limit.amount.check(limit.option, pictures=pictures, arrays=arrays, least=limit.least)
+    if arrays and (values.gray or values.linear or values.mix != 1):
+        wrong = "--gray" if values.gray else "--linear" if values.linear else "--mix"
+        raise ConvcliError(f"{wrong}: is for pictures, not for matrices and arrays")
+    if report.method != AUTO:
+        from convcli.engine.plan import check_method
+
+        check_method(report.method)
+
+
+def _check_streams(jobs: Sequence[Job], values: ValueOptions) -> None:
+    from convcli.images.writing import FLOAT_FORMATS
+
+    for job in jobs:
+        if values.value_range is Range.NONE and job.format not in FLOAT_FORMATS:
+            raise ConvcliError(f"--range: none keeps floats, which {job.format} can't; write .npy or .tiff")
+        if job.output is None and job.format not in ("TEXT", "CSV") and sys.stdout.isatty():
+            raise ConvcliError("-o: standard output is a terminal; give a file, or pipe it on")
+
+
+def _first_root(sources: Sequence[Source]) -> Path:
+    return next(one.root for one in sources if one.root)
+
+
+def _write_report(path: Path, results: Sequence[Result]) -> None:
+    from convcli.images.writing import write_file
+
+    try:
+        write_file(
+            path,
+            render([one.record() for one in results], path.suffix.lower()).encode(errors="backslashreplace"),
+            overwrite=True,
+        )
+    except OSError as error:
+        raise ConvcliError(f"--report: can't write {path}: {error.strerror or error}") from None

@@ -1,0 +1,279 @@
+"""Every option once: its flags, its help, its parser and its default, in the groups that commands take whole."""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import typer
+
+from convcli.engine.shapes import PaddingLike, Pair, as_pair
+from convcli.errors import ConvcliError
+from convcli.layers import Pool
+from convcli.words import AUTO, BOUNDARY_ALIASES, MAX_PIXELS, Alpha, Boundary, Existing, Padding, Range, Reduce
+
+T = TypeVar("T")
+
+
+class Amount(NamedTuple):
+    """A number given in the input's unit, or as a percentage of white."""
+
+    value: float
+    percent: bool = False
+
+    def check(self, option: str, *, pictures: bool, arrays: bool, least: float) -> float:
+        """The value, refused where it can't mean what it says: ``128`` for a picture, ``%`` for plain numbers."""
+        if arrays and self.percent:
+            raise ConvcliError(f"{option}: % is for pictures; matrices and arrays are plain numbers")
+        if pictures and not least <= self.value <= 1:
+            white = 255 if abs(self.value) <= 255 else 65535
+            meant = f"; is {self.value / white:.3f} meant?" if abs(self.value) <= white else ""
+            raise ConvcliError(
+                f"{option}: pictures are fractions of white, from {least:g} to 1, not {self.value:g}{meant}"
+            )
+        return self.value
+
+
+def option_parser(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """A parser whose ConvcliError becomes the option's own error."""
+
+    @functools.wraps(parse)
+    def parser(text: str) -> T:
+        try:
+            return parse(text)
+        except ConvcliError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return parser
+
+
+def parse_sizes(text: str, count: tuple[int, ...], separator: str) -> list[int]:
+    """Whole numbers between separators, or ConvcliError."""
+    words = text.lower().split(separator)
+    if len(words) not in count or not all(word.strip().isdecimal() for word in words):
+        raise ConvcliError(f"must be whole numbers, as N or HxW, not {text!r}")
+    return [int(word) for word in words]
+
+
+@option_parser
+def parse_pair(text: str) -> Pair:
+    """``3`` or ``3x5``, from 1."""
+    sizes = parse_sizes(text, (1, 2), "x")
+    return as_pair(sizes if len(sizes) == 2 else sizes[0], "the value")
+
+
+@option_parser
+def parse_padding(text: str) -> PaddingLike:
+    """A word, ``N``, ``HxW`` or ``T,B,L,R``."""
+    if text in list(Padding):
+        return Padding(text)
+    if "," in text:
+        top, bottom, left, right = parse_sizes(text, (4,), ",") if text.count(",") == 3 else [-1] * 4
+        if top >= 0:
+            return ((top, bottom), (left, right))
+    elif text[:1].isdigit():
+        sizes = parse_sizes(text, (1, 2), "x")
+        return as_pair(sizes if len(sizes) == 2 else sizes[0], "padding", 0)
+    raise ConvcliError(f"must be {', '.join(Padding)}, N, HxW or T,B,L,R, not {text!r}")
+
+
+@option_parser
+def parse_amount(text: str) -> Amount:
+    """``0.5``, ``50%`` or, for arrays, any number."""
+    percent = text.strip().endswith("%")
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConvcliError(f"must be a number or a percentage, not {text!r}")
+    return Amount(value / 100, True) if percent else Amount(value)
+
+
+@option_parser
+def parse_boundary(text: str) -> Boundary | Amount:
+    """A boundary word or a number."""
+    if text in [*Boundary, *BOUNDARY_ALIASES]:
+        return BOUNDARY_ALIASES.get(text) or Boundary(text)
+    try:
+        return parse_amount(text)
+    except typer.BadParameter:
+        words = ", ".join([*Boundary, *BOUNDARY_ALIASES])
+        raise ConvcliError(f"must be {words} or a number, not {text!r}") from None
+
+
+@option_parser
+def parse_share(text: str) -> float:
+    """``30%`` or ``0.3``, from 0 to 1."""
+    value = parse_amount(text).value
+    if not 0 <= value <= 1:
+        raise ConvcliError(f"must be from 0% to 100%, not {text!r}")
+    return value
+
+
+@option_parser
+def parse_pool(text: str) -> Pool:
+    """``max:2`` or ``avg:3x3,stride=2,padding=1``."""
+    word, _, rest = text.partition(":")
+    size, *settings = rest.split(",")
+    if word not in list(Reduce) or not size:
+        raise ConvcliError(f"must be {', '.join(Reduce)} with a size, as in max:2 or avg:3x3,stride=2, not {text!r}")
+    given: dict[str, Any] = {}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key not in ("stride", "padding") or not value:
+            raise ConvcliError(f"knows stride= and padding= after its size, not {setting!r}")
+        given[key] = parse_pair(value) if key == "stride" else parse_padding(value)
+    return Pool(reduce=Reduce(word), size=parse_pair(size), **given)
+
+
+@option_parser
+def parse_report(text: str) -> Path:
+    """A path whose suffix says the kind of report."""
+    from convcli.report import REPORT_SUFFIXES
+
+    path = Path(text)
+    if path.suffix.lower() not in REPORT_SUFFIXES:
+        raise ConvcliError(f"must end in {' '.join(REPORT_SUFFIXES)}, not {text!r}")
+    return path
+
+
+def _option(panel: str, words: str, help_text: str, parser: Callable[[str], Any] | None = None, **more: Any) -> Any:
+    """An option from its flags and metavar, as in ``-p --padding HOW``. Its default is written where it is used."""
+    flags = [word for word in words.split() if word.startswith("-")]
+    metavar = " ".join(word for word in words.split() if not word.startswith("-")) or None
+    more.setdefault("show_default", False)
+    return typer.Option(*flags, help=help_text, metavar=metavar, parser=parser, rich_help_panel=panel, **more)
+
+
+_WINDOW, _VALUES, _FILES, _REPORT = "Window", "Values", "Files", "Report and limits"
+
+InputsArg = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Files, folders, - for standard input, or a matrix such as '[0 1 2; 3 4 5]'.",
+        show_default=False,
+    ),
+]
+_KERNEL_HELP = "A name (gaussian:2), rows ('1 0 -1; 2 0 -2; 1 0 -1'), 'WxH: a,b,...', JSON, - or a file."
+KernelOpt = Annotated[str, typer.Option("-k", "--kernel", metavar="KERNEL", help=_KERNEL_HELP, show_default=False)]
+_PADDING = _WINDOW, "-p --padding HOW", "valid, same, same-lower, full, N, HxW or T,B,L,R.", parse_padding
+PaddingOpt = Annotated[Any, _option(*_PADDING, show_default="same; valid for a layer")]
+PoolPaddingOpt = Annotated[Any, _option(*_PADDING, show_default=True)]
+StrideOpt = Annotated[Any, _option(_WINDOW, "-s --stride N|HxW", "Steps of the window.", parse_pair)]
+DilationOpt = Annotated[Any, _option(_WINDOW, "--dilation N|HxW", "Spread of its cells.", parse_pair)]
+
+
+class Options:
+    """A group of options: annotated attributes with their defaults, given together to a command's function."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+    @classmethod
+    def parameters(cls) -> list[inspect.Parameter]:
+        """One keyword parameter for each option, as Typer reads them."""
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        return [
+            inspect.Parameter(name, keyword, default=getattr(cls, name), annotation=annotation)
+            for name, annotation in cls.__annotations__.items()
+        ]
+
+
+class WindowOptions(Options):
+    """How a kernel walks over the picture. None means: the verb's default."""
+
+    padding: PaddingOpt = None
+    boundary: Annotated[
+        Any,
+        _option(
+            _WINDOW,
+            "-b --boundary WITH",
+            "zero, edge, reflect, symmetric, wrap or B.",
+            parse_boundary,
+            show_default="reflect; zero for a layer",
+        ),
+    ] = None
+    stride: StrideOpt = "1"
+    dilation: DilationOpt = "1"
+    keep_size: Annotated[bool, _option(_WINDOW, "--keep-size", "Pad so that a stride keeps the size.")] = False
+    flip: Annotated[bool, _option(_WINDOW, "--flip", "Turn the kernel: true convolution.")] = False
+    normalize: Annotated[bool, _option(_WINDOW, "--normalize", "Divide the kernel by its sum.")] = False
+    bias: Annotated[Any, _option(_WINDOW, "--bias B", "Added to every value: 0.5 or 50%.", parse_amount)] = None
+    pool: Annotated[Any, _option(_WINDOW, "--pool POOL", "Afterwards: max:2, avg:3x3,stride=2.", parse_pool)] = None
+
+
+class ValueOptions(Options):
+    """How values become pixels."""
+
+    value_range: Annotated[
+        Range | None,
+        _option(_VALUES, "--range HOW", "Outside 0..1: clip, abs, signed, minmax or none.", show_default="clip"),
+    ] = None
+    gray: Annotated[bool, _option(_VALUES, "--gray", "Make it grey first.")] = False
+    linear: Annotated[bool, _option(_VALUES, "--linear", "Filter light, not sRGB codes.")] = False
+    alpha: Annotated[
+        Alpha,
+        _option(_VALUES, "--alpha HOW", "Transparency: auto, keep, premultiply, filter, drop.", show_default=True),
+    ] = Alpha.AUTO
+    mix: Annotated[Any, _option(_VALUES, "--mix SHARE", "Lay the result over the input: 30%.", parse_share)] = "100%"
+
+
+class FileOptions(Options):
+    """Where results go, and what is never harmed."""
+
+    output: Annotated[
+        str | None, _option(_FILES, "-o --output WHERE", "File, folder/, - or {stem} {ext} {parent} {command}.")
+    ] = None
+    file_format: Annotated[str | None, _option(_FILES, "--format NAME", "png, jpeg, npy ...; beats the name.")] = None
+    existing: Annotated[
+        Existing, _option(_FILES, "--existing DO", "If it exists: error, skip, overwrite or rename.", show_default=True)
+    ] = Existing.ERROR
+    force: Annotated[bool, _option(_FILES, "-f --force", "The same as --existing overwrite.")] = False
+    in_place: Annotated[bool, _option(_FILES, "--in-place", "Replace the inputs themselves.")] = False
+    recursive: Annotated[bool, _option(_FILES, "-r --recursive", "Folders with their sub-folders.")] = False
+    dry_run: Annotated[bool, _option(_FILES, "-n --dry-run", "Print the outputs, write nothing.")] = False
+    fail_fast: Annotated[bool, _option(_FILES, "--fail-fast", "Stop at the first failure.")] = False
+
+
+class ReportOptions(Options):
+    """What is said, and how much may be used."""
+
+    report: Annotated[
+        Path | None, _option(_REPORT, "--report FILE", "Shape report: .json .csv .md .txt .html", parse_report)
+    ] = None
+    json_lines: Annotated[bool, _option(_REPORT, "--json", "One JSON object for each input.")] = False
+    quiet: Annotated[bool, _option(_REPORT, "-q --quiet", "Errors only.")] = False
+    verbose: Annotated[bool, _option(_REPORT, "-v --verbose", "Also the method, and why.")] = False
+    no_color: Annotated[bool, _option(_REPORT, "--no-color", "No colours.")] = False
+    max_pixels: Annotated[
+        int, _option(_REPORT, "--max-pixels N", "Most pixels of an input or output.", min=1, show_default=True)
+    ] = MAX_PIXELS
+    method: Annotated[str, _option(_REPORT, "--method NAME", "How to compute, or auto.")] = AUTO
+    threads: Annotated[int | None, _option(_REPORT, "--threads N", "For one picture; else the cores.", min=1)] = None
+
+
+def command(function: Callable[..., int]) -> Callable[..., int]:
+    """A function for Typer whose parameters that are option groups are spread into their options."""
+    signature = inspect.signature(function)
+    groups: dict[str, type[Options]] = {}
+    spread: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Options):
+            groups[name] = parameter.annotation
+            spread += parameter.annotation.parameters()
+        else:
+            spread.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(function)
+    def run(**values: Any) -> int:
+        for name, group in groups.items():
+            values[name] = group(**{option: values.pop(option) for option in group.__annotations__})
+        return function(**values)
+
+    run.__signature__ = signature.replace(parameters=spread)  # type: ignore[attr-defined]
+    run.__annotations__ = {}
+    return run
