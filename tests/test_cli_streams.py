@@ -383,6 +383,13 @@ def test_quiet_leaves_errors_and_standard_output(invoke, text_picture):
     assert invoke("edge", "a.png", "-q", "--existing", "skip") == (0, b"", b"")
 
 
+@pytest.mark.parametrize("args", [("[1e308 -1e308]", "-k", "8"), ("a.png", "-k", "1e300 1"), ("nan.npy", "-k", "edge")])
+def test_numbers_beyond_all_bounds_bring_no_warnings_of_numpy(args, run, text_picture, tmp_path):
+    np.save(tmp_path / "nan.npy", np.array([[np.nan, 1, 2], [np.inf, -np.inf, 3]]))
+    done = run("filter", *args, "-q")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_image_bytes_alone_on_standard_output(invoke, text_picture):
     done = invoke("edge", "a.png", "-o", "-", "-v")
     assert done.status == 0

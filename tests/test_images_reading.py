@@ -506,6 +506,18 @@ def test_damaged_exif_does_not_stop_the_picture(exif, file_format):
     encode(picture, "JPEG")  # and whatever was kept of it can be written
 
 
+def test_no_memory_is_not_damaged_exif(monkeypatch):
+    """A picture that could not be turned must not go on lying on its side."""
+    data = saved(Image.fromarray(RGB), "PNG", exif=exif_of(6))
+
+    def exhausted(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", exhausted)
+    with pytest.raises((MemoryError, PictureError)):
+        read_picture(data)
+
+
 WHOLE = {
     "png": saved(Image.fromarray(noise(24, 17, 3)), "PNG"),
     "jpeg": saved(Image.fromarray(noise(24, 17, 3)), "JPEG"),

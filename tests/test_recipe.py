@@ -434,6 +434,12 @@ def test_linear_is_never_for_alpha(alpha, channels):
     assert np.abs(blurred[..., -1:] - want).max() <= HALF
 
 
+def test_linear_is_never_for_alpha_that_went_through_a_weight():
+    pixels = noise(9, 9, 4)
+    same = Kernel("same", np.eye(4)[:, :, None, None])
+    assert np.array_equal(applied(pixels, Filter(kernel=same), linear=True, alpha=Alpha.FILTER)[0], pixels)
+
+
 def test_linear_knows_what_lies_below_black():
     pixels = noise(9, 9, 3)
     got, outcome = applied(pixels, "edge", linear=True)
@@ -500,6 +506,17 @@ def test_mix_blends_what_is_seen(kernel):
     assert np.abs(over_black[0] - (share * over_black[1] + (1 - share) * over_black[2])).max() <= 2
 
 
+def test_mix_takes_alpha_between_none_and_full():
+    """Where the filtered alpha lies below 0 or above white, it is none or full before it is blended."""
+    pixels = np.full((3, 9, 4), 100, np.uint8)
+    pixels[:, :4, 3], pixels[:, 4:, 3] = 255, 64
+    result, _ = applied(pixels, "edge", alpha=Alpha.PREMULTIPLY)
+    assert result[1, 3:5, 3].tolist() == [255, 0]
+    got, _ = applied(pixels, "edge", alpha=Alpha.PREMULTIPLY, mix=0.5)
+    assert got[1, :, 3].tolist() == [128, 128, 128, 255, 32, 32, 32, 32, 32]
+    assert (got[..., :3] == 100).all()
+
+
 # ---- units of what users give ----
 
 
@@ -531,12 +548,11 @@ def test_bias_is_added_to_the_colour_that_is_seen():
     assert_stored(four, np.clip(response(pixels, "blur") + 25.5, 0, 255))
 
 
-def test_a_kernels_own_bias_counts_unless_another_is_given():
+def test_a_bias_is_added_to_the_kernels_own():
     own = replace(read_kernel("identity"), bias=0.2)
     pixels = np.full((3, 3), 100, np.uint8)
     assert (applied(pixels, Filter(kernel=own))[0] == 151).all()
-    assert (applied(pixels, Filter(kernel=own, bias=0.4))[0] == 202).all()
-    assert (applied(pixels, Filter(kernel=own, bias=0.0))[0] == 100).all()
+    assert (applied(pixels, Filter(kernel=own, bias=0.4))[0] == 253).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

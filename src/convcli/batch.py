@@ -132,9 +132,11 @@ def name_outputs(
         place = _identity(job.output)
         other = taken.setdefault(place.casefold(), job)
         if other is not job:
+            if other.source.path == job.source.path:
+                raise ConvcliError(f"{job.source.name} is given twice")
             raise ConvcliError(
                 f"{other.source.name} and {job.source.name} would both be written to {job.output};"
-                " tell them apart with -o 'DIR/{parent}/{stem}{ext}' or another template"
+                " give them different folders or names"
             )
         if place in inputs and not in_place:
             raise ConvcliError(f"the output {job.output} is an input; only --in-place overwrites inputs")
@@ -210,7 +212,11 @@ def _process(job: Job, recipe: "Recipe") -> "tuple[bytes, Outcome, tuple[str, ..
         if floats:
             array, outcome = filter_array(array, recipe)
             return _encode_array(array, job.format), outcome, (), False
-        depth = array.dtype if array.dtype in (np.uint8, np.uint16) else np.dtype(np.uint8)
+        if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
+            raise PictureError(
+                f"what white is in {array.dtype} isn't known; save the array as uint8, uint16 or fractions"
+            )
+        depth = array.dtype if array.dtype.kind == "u" else np.dtype(np.uint8)
         unit = float(np.iinfo(depth).max) if array.dtype == depth else 1.0
         result, outcome = filter_array(array, replace(recipe, range=Range.NONE), unit=unit)
         picture, extent = store_picture(picture_from_array(result, unit), recipe.range or Range.CLIP, depth)
@@ -306,6 +312,10 @@ def _job(source: Source, output: str | None, command: str, file_format: str | No
         "command": re.sub(r"[:,=/\\]", "-", command),
     }
     if output is None:
+        if suffix.lower() not in SUFFIX_FORMATS:
+            raise ConvcliError(
+                f"{source.name}: {suffix or 'no suffix'!r} is no picture format; name the output with -o"
+            )
         path = (source.path or Path()).with_name(f"{words['stem']}.{words['command']}{suffix}")
     elif is_folder(output):
         path = Path(output) / words["parent"] / f"{words['stem']}{suffix}"
@@ -322,6 +332,13 @@ def is_folder(output: str) -> bool:
 def is_template(output: str) -> bool:
     """Whether ``-o`` has fields to fill."""
     return re.search(r"\{[^{}]*\}", output) is not None
+
+
+def output_root(output: str | None) -> Path | None:
+    """The folder that results go below, which is never taken as an input; of a template, what is before its fields."""
+    if not output or output == STREAM:
+        return None
+    return Path(output.partition("{")[0] + "x").parent if is_template(output) else Path(output)
 
 
 def _fill(template: str, words: dict[str, str]) -> str:

@@ -1,7 +1,7 @@
 """What a user can ask for, as frozen dataclasses, and the shape report that follows from them alone."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from convcli.engine.shapes import PaddingLike, Pads, Pair, PairLike, Reach, Window, conv_window, pool_window
@@ -42,8 +42,8 @@ class Row(NamedTuple):
 class Filter:
     """A kernel over every channel by itself, or, with a weight ``(c_out, c_in/groups, kh, kw)``, a layer that sums.
 
-    ``bias`` and a constant boundary are fractions of white for pictures, plain numbers for arrays; ``bias`` None
-    means the kernel's own.
+    ``bias`` and a constant boundary are fractions of white for pictures, plain numbers for arrays; ``bias`` is
+    added to the kernel's own.
     """
 
     kernel: Kernel
@@ -51,7 +51,7 @@ class Filter:
     boundary: str | float = Boundary.REFLECT
     stride: PairLike = 1
     dilation: PairLike = 1
-    bias: float | None = None
+    bias: float = 0.0
     flip: bool = False
     keep_size: bool = False
 
@@ -62,8 +62,12 @@ class Filter:
 
     @property
     def offset(self) -> Any:
-        """The bias that is added: the one asked for, else the kernel's own."""
-        return self.kernel.bias if self.bias is None else self.bias
+        """All that is added: a number, or one for each output."""
+        return self.kernel.bias + self.bias
+
+    def without_bias(self) -> "Filter":
+        """The same, adding nothing."""
+        return replace(self, bias=0.0, kernel=replace(self.kernel, bias=0.0))
 
     @property
     def smooths(self) -> bool:

@@ -21,7 +21,8 @@ MAX_VALUES = 200_000_000
 def parse_matrix(text: str) -> "NDArray[Any]":
     """Rows split by ``;`` or newlines, numbers by spaces or commas, fractions like ``1/9``, as float64 ``(H, W)``.
 
-    Brackets around the whole are allowed, and so is a JSON list of 2 to 4 levels. Raises ConvcliError.
+    Empty lines split channels, ``(C, H, W)``. ``#`` begins a comment. Brackets around the whole are allowed, and so is
+    a JSON list of 2 to 4 levels. Raises ConvcliError.
     """
     import numpy as np
 
@@ -32,10 +33,20 @@ def parse_matrix(text: str) -> "NDArray[Any]":
         if not text.endswith("]"):
             raise ConvcliError("a matrix that begins with '[' must end with ']'")
         text = text[1:-1]
-    rows = [line.split("#", 1)[0].replace(",", " ").split() for line in re.split(r"[;\n]", text)]
-    rows = [row for row in rows if row]
-    if not rows:
+    lines = [line.partition("#")[0] for line in text.splitlines()]
+    planes = [_parse_rows(plane) for plane in re.split(r"\n\s*\n", "\n".join(lines)) if plane.strip(" ;\n\t\r")]
+    if not planes:
         raise ConvcliError("the matrix is empty; rows are split by ';', numbers by spaces")
+    if len({plane.shape for plane in planes}) > 1:
+        sizes = " and ".join(f"{plane.shape[0]}x{plane.shape[1]}" for plane in planes[:2])
+        raise ConvcliError(f"an empty line splits channels, which must have one size, not {sizes}")
+    return planes[0] if len(planes) == 1 else np.stack(planes)
+
+
+def _parse_rows(text: str) -> "NDArray[Any]":
+    import numpy as np
+
+    rows = [row for line in re.split(r"[;\n]", text) if (row := line.replace(",", " ").split())]
     for y, row in enumerate(rows, 1):
         if len(row) != len(rows[0]):
             raise ConvcliError(f"row {y} has length {len(row)}, but row 1 has {len(rows[0])}; all rows must be as long")
@@ -132,6 +143,7 @@ def _number(text: str, row: int, column: int) -> float:
     try:
         above, _, below = text.partition("/")
         value = float(above) / float(below) if below else float(text)
+        value = math.nan if "_" in text else value  # Python's own way to write a number, nobody else's
     except (ValueError, ZeroDivisionError):
         value = math.nan
     if not math.isfinite(value):

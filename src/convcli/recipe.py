@@ -83,6 +83,7 @@ def filter_picture(picture: Picture, recipe: Recipe, *, keep_floats: bool = Fals
     if veiled is not None or recipe.linear or recipe.mix != 1 or finish.choice is Range.MINMAX:
         original = color, alpha
         color, alpha = chain.run_veiled(color, veiled) if veiled is not None else (chain.run(color), chain.pick(alpha))
+        color = _interleaved(color)[None, None]
         if recipe.linear:
             color = _recoded(color, source.white, _encode_srgb, recipe.alpha)
         color = finish.tone(color)
@@ -93,11 +94,12 @@ def filter_picture(picture: Picture, recipe: Recipe, *, keep_floats: bool = Fals
         color, alpha = chain.run(color, finish), chain.pick(alpha)
     planes = [_interleaved(color)]
     if alpha is not None:
-        planes.append(_interleaved(finish.round(np.clip(alpha * (finish.white / finish.unit), 0, finish.white))))
+        planes.append(_interleaved(finish.round(alpha * (finish.white / finish.unit))))
     pixels = np.concatenate(planes, axis=2) if len(planes) > 1 else planes[0]
     if alpha is not None and pixels.shape[2] not in (2, 4):
         raise ShapeError(f"alpha goes with 1 or 3 colours, but the layers give {pixels.shape[2] - 1}; add --alpha drop")
-    result = replace(source, pixels=pixels, white=finish.white, alpha=pixels.shape[2] in (2, 4))
+    has_alpha = alpha is not None or pixels.shape[2] == 4 or (source.alpha and recipe.alpha is Alpha.FILTER)
+    result = replace(source, pixels=pixels, white=finish.white, alpha=has_alpha)
     return result, Outcome(chain.finished(rows), finish.extent, finish.unit, tuple(chain.plans))
 
 
@@ -200,7 +202,7 @@ class _Chain:
         alpha = alpha / np.float32(self.unit)
         for layer in self.recipe.layers:
             window = layer.window((color.shape[2], color.shape[3]))
-            bare = replace(layer, bias=0.0) if isinstance(layer, Filter) else layer
+            bare = layer.without_bias() if isinstance(layer, Filter) else layer
             veiled = self._step(bare, color * alpha)
             if self._mode(layer) is Alpha.PREMULTIPLY:
                 alpha = _Chain(self.recipe, 1.0)._step(bare, alpha)
@@ -210,7 +212,7 @@ class _Chain:
             color = np.divide(veiled, alpha, out=np.zeros_like(veiled), where=visible)
             if isinstance(layer, Filter):
                 color += np.float32(layer.offset * self.unit)
-        return color, alpha * self.unit
+        return color, np.clip(alpha * self.unit, 0, self.unit)
 
     def pick(self, alpha: Array | None) -> Array | None:
         """The alpha of each output's own pixel."""

@@ -43,6 +43,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def range_lines(found: dict[str, float], *, clipped: bool) -> str:
     """The values before clipping, the share that was lost, and what to do about it."""
+    if found["min"] > found["max"]:
+        return "range: every value is NaN"
     line = f"range {found['min']:.4g} to {found['max']:.4g}"
     lost = found["below"] + found["above"]
     if not clipped or not lost:

@@ -19,6 +19,7 @@ from convcli.batch import (
     is_folder,
     is_template,
     name_outputs,
+    output_root,
     run_job,
 )
 from convcli.cli.options import Amount, FileOptions, ReportOptions, ValueOptions
@@ -52,7 +53,7 @@ def apply(
     """Run layers over inputs; the exit status. Raises ConvcliError for what is wrong before any work."""
     from convcli.recipe import Recipe
 
-    found = list(find_sources(inputs, recursive=files.recursive, output=Path(files.output) if files.output else None))
+    found = list(find_sources(inputs, recursive=files.recursive, output=output_root(files.output)))
     sources = [one for one in found if isinstance(one, Source)]
     _check_request(inputs, sources, files, report, values, amounts)
     jobs = {
@@ -106,7 +107,7 @@ class Talk:
 
     def say(self, result: Result) -> None:
         """One result: its data or its path, its JSON, its report."""
-        name = one_line(result.job.source.name)
+        name = one_line(result.job.source.name) or "''"
         if result.data is not None:
             write_stdout(result.data)
         if self.report.json_lines:

@@ -106,7 +106,7 @@ def _run(
         boundary=constant.value if constant else boundary,
         stride=window.stride,
         dilation=window.dilation,
-        bias=None if window.bias is None else window.bias.value,
+        bias=0.0 if window.bias is None else window.bias.value,
         flip=window.flip,
         keep_size=window.keep_size,
     )

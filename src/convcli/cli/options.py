@@ -29,7 +29,8 @@ class Amount(NamedTuple):
             raise ConvcliError(f"{option}: % is for pictures; matrices and arrays are plain numbers")
         if pictures and not least <= self.value <= 1:
             white = 255 if abs(self.value) <= 255 else 65535
-            meant = f"; is {self.value / white:.3f} meant?" if abs(self.value) <= white else ""
+            code = self.value.is_integer() and least * white <= self.value <= white
+            meant = f"; is {self.value / white:.3f} meant?" if code else ""
             raise ConvcliError(
                 f"{option}: pictures are fractions of white, from {least:g} to 1, not {self.value:g}{meant}"
             )

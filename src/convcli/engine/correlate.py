@@ -1,6 +1,6 @@
 """A convolution in its one inner form, and how it is run: planned, cut into tiles, padded, computed, stored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -113,16 +113,14 @@ def _run_band(
     if cells.dtype.kind == "f":
         run = partial(_finite_run, run, shift_add.bind_all_taps(problem, weight), window)
     direct = ask.combine is None and store.direct(dtype)
-    for top in range(first, last, tile[0]):
-        rows = slice(top, min(top + tile[0], last))
-        for left in range(0, window.output[1], tile[1]):
-            columns = slice(left, min(left + tile[1], window.output[1]))
-            block = border.tile(
-                cells, window.span(0, rows.start, rows.stop), window.span(1, columns.start, columns.stop), dtype
-            )
-            place = (item, channels, rows, columns)
-            shape = (outputs, rows.stop - rows.start, columns.stop - columns.start, problem.pitch)
-            out = store.array[place] if direct else np.empty(shape, dtype)
+    for rows, columns in tiles((first, last), window.output[1], tile):
+        block = border.tile(
+            cells, window.span(0, rows.start, rows.stop), window.span(1, columns.start, columns.stop), dtype
+        )
+        place = (item, channels, rows, columns)
+        shape = (outputs, rows.stop - rows.start, columns.stop - columns.start, problem.pitch)
+        out = store.array[place] if direct else np.empty(shape, dtype)
+        with np.errstate(all="ignore"):  # an overflow is an Inf, as IEEE arithmetic has it
             run(block, out)
             if ask.combine is not None:
                 out = _combined(out, ask.combine)
@@ -132,14 +130,19 @@ def _run_band(
                 store.put(place, out)
 
 
+def tiles(rows: Pair, width: int, tile: Pair) -> Iterator[tuple[slice, slice]]:
+    """Output rows ``[first, last)`` and all columns, cut into tiles."""
+    for top in range(*rows, tile[0]):
+        for left in range(0, width, tile[1]):
+            yield slice(top, min(top + tile[0], rows[1])), slice(left, min(left + tile[1], width))
+
+
 def _finite_run(run: Runner, run_all_taps: Runner, window: Window, block: Array, out: Array) -> None:
     """Run a method on finite cells only, and the definition itself for every output that sees a NaN or an Inf.
 
     A matrix product or an FFT would carry them to outputs whose window does not hold them.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(block.sum())
-    if finite or np.isfinite(block).all():
+    if np.isfinite(block.sum()) or np.isfinite(block).all():
         run(block, out)
         return
     bad = ~np.isfinite(block)

@@ -160,12 +160,12 @@ def _pool_rows(
     span = window.span(0, rows.start, rows.stop), window.span(1, 0, window.output[1])
     block = border.tile(ask.cells[item, channel : channel + 1], *span, dtype)[0]
     fold = _FOLDS[ask.reduce]
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         folded = _fold(fold, block, 0, rows.stop - rows.start, window)
         folded = _fold(fold, folded, 1, window.output[1], window)
         if counts is not None:
             folded = folded / (counts[0][rows, None, None] * counts[1][:, None]).astype(dtype)
-    store.put((item, channel, rows), folded)
+        store.put((item, channel, rows), folded)
 
 
 def _fold(ufunc: Callable[..., Any], block: Array, axis: int, outputs: int, window: Window) -> Array:

@@ -77,12 +77,12 @@ class Picture:
 
 
 def picture_from_array(array: Array, white: float) -> Picture:
-    """``(H, W)``, ``(C, H, W)`` or ``(1, C, H, W)`` of 1 to 4 channels as a picture; 2 and 4 mean alpha at the end."""
+    """``(H, W)``, ``(C, H, W)`` or ``(1, C, H, W)`` of 1, 3 or 4 channels as a picture; 4 means alpha at the end."""
     import numpy as np
 
     planes = array.reshape(1, *array.shape) if array.ndim == 2 else array[0] if array.shape[:-3] == (1,) else array
-    if planes.ndim != 3 or planes.shape[0] not in (1, 2, 3, 4):
+    if planes.ndim != 3 or planes.shape[0] not in (1, 3, 4):
         raise ShapeError(
-            f"a picture has 1 to 4 channels, but this result is {'x'.join(map(str, array.shape))}; write it to .npy"
+            f"a picture has 1, 3 or 4 channels, but this result is {'x'.join(map(str, array.shape))}; write it to .npy"
         )
-    return Picture(np.moveaxis(planes, 0, 2), white, alpha=planes.shape[0] in (2, 4))
+    return Picture(np.moveaxis(planes, 0, 2), white, alpha=planes.shape[0] == 4)

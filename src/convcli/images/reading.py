@@ -75,6 +75,8 @@ def _decode(image: Any, depth: int, max_pixels: int) -> Picture:
     image.load()
     try:
         _turn_upright(image)
+    except MemoryError:
+        raise
     except Exception:  # EXIF data can hold anything, and what it holds is used unchecked
         image.info.pop("exif", None)
         notices.append("damaged EXIF data is ignored")

@@ -56,8 +56,8 @@ def fit_for(picture: Picture, file_format: str) -> Picture:
     import numpy as np
 
     pixels, notices = picture.pixels, list(picture.notices)
-    if pixels.shape[2] > 4:
-        raise PictureError(f"a picture has at most 4 channels, but this result has {pixels.shape[2]}; write it to .npy")
+    if picture.color.shape[2] not in (1, 3):
+        raise PictureError(f"a picture has 1, 3 or 4 channels, but this result has {pixels.shape[2]}; write it to .npy")
     alpha, white = picture.alpha, picture.white
     if alpha and file_format in NO_ALPHA_FORMATS:
         cover = pixels[..., -1:] / white

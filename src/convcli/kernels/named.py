@@ -78,7 +78,7 @@ class Named(NamedTuple):
         for place, word in enumerate(text.split(",") if text.strip() else ()):
             key, equals, value = (part.strip() for part in word.partition("="))
             if not equals:
-                if len(values) != place or place >= len(self.parameters):
+                if "=" in text.rpartition(word)[0] or place >= len(self.parameters):
                     raise ConvcliError(f"{self.name}: {word!r} is one value too many; {self._takes()}")
                 key, value = self.parameters[place].name, key
             if key not in known:

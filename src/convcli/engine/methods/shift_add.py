@@ -27,8 +27,7 @@ def bind_all_taps(problem: Problem, weight: Array) -> Runner:
     taps = list(product(*map(range, weight.shape)))
 
     def run(block: Array, out: Array) -> None:
-        with np.errstate(invalid="ignore", over="ignore"):
-            add_taps(problem, weight, taps, block, out)
+        add_taps(problem, weight, taps, block, out)
 
     return run
 
