@@ -1,8 +1,11 @@
 """Decoding: every mode, orientation and kind of damage, against pixels that the test itself put into the file."""
 
 import io
+import os
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -679,3 +682,14 @@ def test_gray_is_luma_and_keeps_alpha():
     assert np.abs(picture.pixels[..., 0] - want).max() < 1e-4  # not rounded
     assert np.array_equal(picture.pixels[..., 1], RGBA[..., 3])
     assert Picture(GREY[..., None], 255.0).gray().pixels.dtype == np.uint8
+
+
+def test_threads_leave_the_process_as_it_was(tmp_path):
+    """Pillow's limit, the warning filters and stderr are of the whole process: the last reader gives them back."""
+    path = tmp_path / "a.tif"
+    Image.fromarray(RGB).save(path, compression="tiff_lzw")
+    before = Image.MAX_IMAGE_PIXELS, list(warnings.filters), os.fstat(2)
+    with ThreadPoolExecutor(4) as pool:
+        for one in pool.map(lambda _: read_picture(path), range(100)):
+            assert np.array_equal(one.pixels, RGB)
+    assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters), os.fstat(2)) == before

@@ -233,11 +233,11 @@ def _process(job: Job, recipe: "Recipe") -> "tuple[bytes, Outcome, tuple[str, ..
 
 
 def _read(source: Source, recipe: "Recipe") -> "Picture":
-    from convcli.images.reading import read_picture
+    from convcli.images.reading import read_all, read_picture
 
     if source.path is not None:
         return read_picture(source.path, recipe.max_pixels)
-    data = sys.stdin.buffer.read()
+    data = read_all(sys.stdin.buffer)
     if not data:
         raise PictureError("nothing came in on standard input")
     return read_picture(data, recipe.max_pixels)

@@ -67,7 +67,8 @@ def read_array(path: Path) -> "NDArray[Any]":
     try:
         with path.open("rb") as file:
             if path.suffix.lower() == ".npy":
-                return read_npy(file)
+                array = read_npy(file)
+                return array.astype(array.dtype.newbyteorder("="), copy=False)
             return parse_matrix(read_text(file))
     except OSError as error:
         raise PictureError(error.strerror or str(error)) from None

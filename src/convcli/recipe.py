@@ -205,7 +205,7 @@ class _Chain:
             bare = layer.without_bias() if isinstance(layer, Filter) else layer
             veiled = self._step(bare, color * alpha)
             if self._mode(layer) is Alpha.PREMULTIPLY:
-                alpha = _Chain(self.recipe, 1.0)._step(bare, alpha)
+                alpha = _Chain(self.recipe, 1.0)._step(_over_opaque(bare), alpha)
             else:
                 alpha = _picked(alpha, layer, window)
             visible = alpha > TRANSPARENT
@@ -259,12 +259,14 @@ class _Chain:
             groups = cells.shape[1]
             weight = np.tile(weight.reshape(-1, 1, *kernel.size), (groups, 1, 1, 1))
         boundary = parse_boundary(layer.boundary)
+        if not isinstance(boundary, Boundary):  # a colour outside the picture, as users see it
+            boundary = self.unit * float(_decode_srgb(np.array(boundary)) if self.recipe.linear else boundary)
         outputs = groups if kernel.combine else len(weight)
         return Correlation(
             cells,
             weight,
             layer.window((cells.shape[2], cells.shape[3])),
-            boundary if isinstance(boundary, Boundary) else boundary * self.unit,
+            boundary,
             as_bias(np.multiply(layer.offset, self.unit), outputs),
             groups,
             kernel.combine,
@@ -284,7 +286,7 @@ def _prepared(picture: Picture, recipe: Recipe) -> Picture:
 
 
 def _recoded(color: Array, white: float, curve: Callable[[Array], Array], alpha: Alpha = Alpha.DROP) -> Array:
-    """Colours through a curve of fractions, as floats. Under ``filter`` the last channel may be alpha, wleft."""
+    """Colours through a curve of fractions, as floats. Under ``filter`` the last channel may be alpha."""
     color = color.astype(result_dtype(color.dtype))
     seen = color[..., :-1] if alpha is Alpha.FILTER and color.shape[-1] in (2, 4) else color
     seen[...] = curve(seen / white) * white
@@ -336,12 +338,18 @@ def _picked(alpha: Array, layer: Layer, window: Window) -> Array:
     return alpha[:, :, index[0][:, None], index[1]]
 
 
+def _over_opaque(layer: Layer) -> Layer:
+    """The layer for alpha: a constant border is a colour, and colours are opaque."""
+    if isinstance(layer, Pool) or isinstance(parse_boundary(layer.boundary), Boundary):
+        return layer
+    return replace(layer, boundary=1.0)
+
+
 def _covers(layer: Layer) -> bool:
     """Whether windows over opaque cells stay opaque: a mean that never counts cells outside the picture."""
     if isinstance(layer, Pool):
         return layer.reduce is not Reduce.AVG or layer.padding == 0
-    boundary = parse_boundary(layer.boundary)
-    return layer.smooths and isinstance(boundary, Boundary) and boundary is not Boundary.ZERO
+    return layer.smooths and parse_boundary(layer.boundary) is not Boundary.ZERO
 
 
 def _decode_srgb(fractions: Array) -> Array:

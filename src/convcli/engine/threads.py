@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from threading import Lock
 from typing import Any, TypeVar
@@ -44,7 +43,7 @@ def map_all(work: Callable[[T], R], tasks: Sequence[T], threads: int) -> Iterato
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with single_blas(), ThreadPoolExecutor(min(threads, len(tasks))) as pool:
+    with single_blas, ThreadPoolExecutor(min(threads, len(tasks))) as pool:
         yield from pool.map(work, tasks)
 
 
@@ -54,36 +53,40 @@ def run_all(work: Callable[[T], None], tasks: Sequence[T], threads: int) -> None
         pass
 
 
-@contextmanager
-def single_blas() -> Iterator[None]:
-    """BLAS held to one thread inside, counted so that calls from several threads restore it only once."""
+class Shared:
+    """A state of the whole process that threads may hold at the same time: the first takes it, the last gives it back.
+
+    ``take()`` returns what ``give(...)`` needs to undo it.
+    """
+
+    def __init__(self, take: Callable[[], Any], give: Callable[[Any], None]) -> None:
+        self._take, self._give = take, give
+        self._lock, self._holders, self._before = Lock(), 0, None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._holders == 0:
+                self._before = self._take()
+            self._holders += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                self._give(self._before)
+
+
+def _limit_blas() -> Any:
     if all(os.environ.get(name) == "1" for name in _BLAS_VARIABLES):
-        yield
-        return
-    _hold(1)
-    try:
-        yield
-    finally:
-        _hold(-1)
-
-
-_lock = Lock()
-_holders = 0
-_limiter: Any = None
-
-
-def _hold(step: int) -> None:
-    global _holders, _limiter
-    with _lock:
-        _holders += step
-        if _holders == 1 and step == 1:
-            _limiter = _blas().limit(limits=1, user_api="blas")
-        elif _holders == 0:
-            _limiter.restore_original_limits()
+        return None
+    return _blas_controller().limit(limits=1, user_api="blas")
 
 
 @lru_cache(maxsize=1)
-def _blas() -> Any:
+def _blas_controller() -> Any:
     from threadpoolctl import ThreadpoolController  # searches the process for libraries, so once
 
     return ThreadpoolController()
+
+
+single_blas = Shared(_limit_blas, lambda limiter: limiter and limiter.restore_original_limits())

@@ -3,11 +3,11 @@
 import io
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from convcli.engine.threads import Shared
 from convcli.errors import PictureError
 from convcli.images.picture import EXIF_PREFIX, Metadata, Picture
 from convcli.words import MAX_PIXELS
@@ -22,6 +22,7 @@ MAGIC = {
     "PPM": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"),
 }
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pnm")
+MAX_STREAM_BYTES = 2**31
 READABLE = "PNG, JPEG, TIFF, WebP, BMP, GIF or PNM"
 
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -39,18 +40,28 @@ def read_picture(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
 
     try:
         if isinstance(source, Path) and not source.is_file():
-            source = source.read_bytes()  # a pipe can't be wound back
+            with source.open("rb") as pipe:  # which can't be wound back
+                source = read_all(pipe)
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             formats = _formats(file.read(16))
             if not formats:
                 raise PictureError(f"not a picture that can be read ({READABLE})")
             opened = file if isinstance(source, bytes) else source
-            with _own_limits(), _quiet_decoder(formats), Image.open(opened, formats=formats) as image:
+            silence = quiet_decoder if formats == ["TIFF"] else nullcontext()
+            with own_limits, silence, Image.open(opened, formats=formats) as image:
                 return _decode(image, _bit_depth(file, image), max_pixels)
     except (PictureError, MemoryError):
         raise
     except Exception as error:  # damaged files raise whatever their decoder stumbles over
         raise PictureError(_reason(error)) from None
+
+
+def read_all(stream: BinaryIO) -> bytes:
+    """What a stream holds, up to a bound. Raises PictureError for more."""
+    data = stream.read(MAX_STREAM_BYTES + 1)
+    if len(data) > MAX_STREAM_BYTES:
+        raise PictureError(f"more than {MAX_STREAM_BYTES // 2**30} GiB came in, which is no picture")
+    return data
 
 
 def _formats(start: bytes) -> list[str]:
@@ -86,7 +97,7 @@ def _decode(image: Any, depth: int, max_pixels: int) -> Picture:
         icc = None  # it describes the inks, not the RGB that comes out
     key = image.info.get("transparency")
     pixels = np.asarray(_plain(image))
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    pixels = pixels.reshape(*pixels.shape[:2], -1).astype(pixels.dtype.newbyteorder("="), copy=False)
     if pixels.dtype.kind == "i":
         pixels = _sixteen_bit(pixels)
     white = 1.0 if pixels.dtype.kind == "f" else float(np.iinfo(pixels.dtype).max)
@@ -186,35 +197,38 @@ def _reason(error: BaseException) -> str:
     return f"{'truncated' if 'truncated' in text else 'damaged'} picture: {text}"
 
 
-@contextmanager
-def _quiet_decoder(formats: list[str]) -> Iterator[None]:
-    """libtiff prints its complaints on the process's stderr, past Python; ours is the one line that a user gets."""
-    if formats != ["TIFF"]:
-        yield
-        return
+def _take_over() -> Any:
+    from PIL import Image
+
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    filters = warnings.catch_warnings()
+    filters.__enter__()
+    warnings.simplefilter("ignore")
+    return limit, filters
+
+
+def _hand_back(state: Any) -> None:
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS, filters = state
+    filters.__exit__()
+
+
+def _silence_stderr() -> int | None:
     try:
         kept = os.dup(2)
     except OSError:  # closed: nothing can be printed
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - a descriptor is wanted
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
+        return None
+    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - a descriptor is wanted
+        os.dup2(nothing.fileno(), 2)
+    return kept
+
+
+def _restore_stderr(kept: int | None) -> None:
+    if kept is not None:
         os.dup2(kept, 2)
         os.close(kept)
 
 
-@contextmanager
-def _own_limits() -> Iterator[None]:
-    """Pillow's limit on pixels and its warnings off: our own check comes before any pixel is decoded."""
-    from PIL import Image
-
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+own_limits = Shared(_take_over, _hand_back)  # Pillow's limit and warnings off: our check comes before any decoding
+quiet_decoder = Shared(_silence_stderr, _restore_stderr)  # libtiff complains on stderr, past Python; ours is one line
