@@ -7,5 +7,5 @@ ratios matter to the planner.
 COSTS = {
     "shift_add.tap": 1.0e-10,
     "gemm.product": 4.0e-12,
-    "copy.value": 3.0e-11,
+    "sum.value": 3.0e-11,
 }
