@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -29,12 +29,15 @@ from convcli.layers import Layer
 from convcli.report import one_line, range_lines, render, table
 from convcli.words import AUTO, Existing, Range
 
+if TYPE_CHECKING:
+    from convcli.recipe import Recipe
+
 FAILED = 1
 ANY_SIZE = 2**40, 2**40  # what is wrong with a layer here is wrong for every picture
 
 
-class Limits(NamedTuple):
-    """Amounts that an input's kind decides about: an option's name, its value, the least a picture may have."""
+class Measure(NamedTuple):
+    """An option's amount, whose meaning an input's kind decides, and the least that a picture may have."""
 
     option: str
     amount: Amount | None
@@ -48,24 +51,35 @@ def apply(
     values: ValueOptions,
     files: FileOptions,
     report: ReportOptions,
-    amounts: Sequence[Limits] = (),
+    measures: Sequence[Measure] = (),
 ) -> int:
     """Run layers over inputs; the exit status. Raises ConvcliError for what is wrong before any work."""
-    from convcli.recipe import Recipe
-
     found = list(find_sources(inputs, recursive=files.recursive, output=output_root(files.output)))
     sources = [one for one in found if isinstance(one, Source)]
-    _check_request(inputs, sources, files, report, values, amounts)
-    jobs = {
-        id(job.source): job
-        for job in name_outputs(sources, files.output, name, files.file_format, in_place=files.in_place)
-    }
-    _check_streams(list(jobs.values()), values)
+    _check_inputs(inputs, sources, files)
+    _check_values(sources, layers, values, report, measures)
+    jobs = name_outputs(sources, files.output, name, files.file_format, in_place=files.in_place)
+    _check_outputs(jobs, values, report)
+    job_of = {job.source: job for job in jobs}
+    recipe, settings = _recipe(layers, values, report), _settings(files)
+    talk = Talk(report, data_on_stdout=any(job.output is None for job in jobs))
+    results = []
+    for one in found:
+        result = one if isinstance(one, Result) else run_job(job_of[one], recipe, settings)
+        results.append(result)
+        talk.say(result)
+        if result.status == "failed" and files.fail_fast:
+            break
     if report.report:
-        check_apart(report.report, jobs.values())
-    for layer in layers:
-        layer.window(ANY_SIZE)
-    recipe = Recipe(
+        _write_report(report.report, results)
+    talk.end(results)
+    return FAILED if any(result.status == "failed" for result in results) else 0
+
+
+def _recipe(layers: tuple[Layer, ...], values: ValueOptions, report: ReportOptions) -> "Recipe":
+    from convcli.recipe import Recipe
+
+    return Recipe(
         layers=layers,
         range=values.value_range,
         gray=values.gray,
@@ -76,24 +90,15 @@ def apply(
         threads=report.threads,
         max_pixels=report.max_pixels,
     )
-    settings = Settings(
+
+
+def _settings(files: FileOptions) -> Settings:
+    return Settings(
         existing=Existing.OVERWRITE if files.force else files.existing,
         in_place=files.in_place,
-        make_folders=bool(files.output) and (is_folder(files.output or "") or is_template(files.output or "")),
+        make_folders=files.output is not None and (is_folder(files.output) or is_template(files.output)),
         dry_run=files.dry_run,
     )
-    talk = Talk(report, data_on_stdout=any(job.output is None for job in jobs.values()))
-    results = []
-    for one in found:
-        result = one if isinstance(one, Result) else run_job(jobs[id(one)], recipe, settings)
-        results.append(result)
-        talk.say(result)
-        if result.status == "failed" and files.fail_fast:
-            break
-    if report.report:
-        _write_report(report.report, results)
-    talk.end(results)
-    return FAILED if any(result.status == "failed" for result in results) else 0
 
 
 class Talk:
@@ -156,42 +161,44 @@ class Talk:
         print(text, file=sys.stderr, flush=True)
 
 
-def _check_request(
-    inputs: Sequence[str],
-    sources: Sequence[Source],
-    files: FileOptions,
-    report: ReportOptions,
-    values: ValueOptions,
-    amounts: Sequence[Limits],
-) -> None:
-    """What can be known without a picture."""
+def _check_inputs(inputs: Sequence[str], sources: Sequence[Source], files: FileOptions) -> None:
     if inputs.count(STREAM) > 1:
         raise ConvcliError("-: standard input can be read only once")
     if STREAM in inputs:
         check_stdin("-")
     if files.output == "":
         raise ConvcliError("-o: is empty; give a file, a folder/ or -")
-    if any(one.root for one in sources) and not (files.output or files.in_place):
-        raise ConvcliError(
-            f"{one_line(str(_first_root(sources)))}: a folder needs -o DIR/ for its results, or --in-place"
-        )
+    folder = next((one.root for one in sources if one.root), None)
+    if folder and not (files.output or files.in_place):
+        raise ConvcliError(f"{folder}: a folder needs -o DIR/ for its results, or --in-place")
     if files.in_place and files.output:
         raise ConvcliError("--in-place: takes no -o; choose one of them")
+
+
+def _check_values(
+    sources: Sequence[Source],
+    layers: Sequence[Layer],
+    values: ValueOptions,
+    report: ReportOptions,
+    measures: Sequence[Measure],
+) -> None:
     arrays = any(one.is_array for one in sources)
     pictures = any(not one.is_array for one in sources)
-    for limit in amounts:
-        if limit.amount is not None:
-            limit.amount.check(limit.option, pictures=pictures, arrays=arrays, least=limit.least)
+    for measure in measures:
+        if measure.amount is not None:
+            measure.amount.check(measure.option, pictures=pictures, arrays=arrays, least=measure.least)
     if arrays and (values.gray or values.linear or values.mix != 1):
         wrong = "--gray" if values.gray else "--linear" if values.linear else "--mix"
         raise ConvcliError(f"{wrong}: is for pictures, not for matrices and arrays")
+    for layer in layers:
+        layer.window(ANY_SIZE)
     if report.method != AUTO:
         from convcli.engine.plan import check_method
 
         check_method(report.method)
 
 
-def _check_streams(jobs: Sequence[Job], values: ValueOptions) -> None:
+def _check_outputs(jobs: Sequence[Job], values: ValueOptions, report: ReportOptions) -> None:
     from convcli.images.writing import FLOAT_FORMATS
 
     for job in jobs:
@@ -199,10 +206,8 @@ def _check_streams(jobs: Sequence[Job], values: ValueOptions) -> None:
             raise ConvcliError(f"--range: none keeps floats, which {job.format} can't; write .npy or .tiff")
         if job.output is None and job.format not in ("TEXT", "CSV") and sys.stdout.isatty():
             raise ConvcliError("-o: standard output is a terminal; give a file, or pipe it on")
-
-
-def _first_root(sources: Sequence[Source]) -> Path:
-    return next(one.root for one in sources if one.root)
+    if report.report:
+        check_apart(report.report, jobs)
 
 
 def _write_report(path: Path, results: Sequence[Result]) -> None:

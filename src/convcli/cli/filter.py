@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import typer
 
-from convcli.cli.apply import Limits, apply
+from convcli.cli.apply import Measure, apply
 from convcli.cli.options import (
     Amount,
     FileOptions,
@@ -113,5 +113,5 @@ def _run(
     if window.keep_size and layer.padding is Padding.VALID:
         raise ConvcliError("--keep-size: needs a padding to keep the size with, not valid; add -p same")
     layers: tuple[Layer, ...] = (layer, window.pool) if window.pool else (layer,)
-    amounts = (Limits("--bias", window.bias, -1.0), Limits("--boundary", constant, 0.0))
-    return apply(name, inputs, layers, values, files, report, amounts)
+    measures = (Measure("--bias", window.bias, -1.0), Measure("--boundary", constant, 0.0))
+    return apply(name, inputs, layers, values, files, report, measures)
