@@ -509,7 +509,6 @@ def test_matrix_files_that_are_none(name, data, reason, refused, tmp_path):
         (("-b", "50%"), "--boundary: % is for pictures"),
         (("--gray",), "--gray: is for pictures"),
         (("--linear",), "--linear: is for pictures"),
-        (("--mix", "50%"), "--mix: is for pictures"),
     ],
 )
 def test_what_is_for_pictures_only(args, word, refused, tmp_path):

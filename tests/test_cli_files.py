@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -515,11 +516,8 @@ def test_odd_names(name, invoke, tmp_path):
     shown = os.fsencode(name)
     before = files(tmp_path)
     done = invoke("edge", "-q", "-o", "out/", "--", name, "missing.png")
-    if name.endswith("]"):  # no suffix, so nothing says what to write
-        assert (done.status, done.stdout) == (2, b"")
-        done = invoke("edge", "-q", "-o", "out.png", name)
-        assert (done.status, done.stdout, done.stderr) == (0, b"out.png\n", b"")
-        return
+    if name.endswith("]"):  # no suffix: its first bytes say what to write
+        shown, name = shown + b".png", name + ".png"
     assert (done.status, done.stdout) == (1, b"out/" + shown + b"\n")
     assert done.stderr == b"convcli: missing.png: no such file\n"
     assert files(tmp_path) == sorted([*before, f"out/{name}"])
@@ -657,3 +655,51 @@ def test_ctrl_c_leaves_nothing_half_written(samples, tmp_path):
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.edge.png", "a.png", "b.png"]
+
+
+# What is kept, whatever is asked
+
+
+@pytest.mark.parametrize("args", [("--report", "k.json"), ("-o", "k.json.png", "--report", "./k.json", "-f")])
+def test_a_report_never_overwrites_the_kernel(args, invoke, a, tmp_path):
+    (tmp_path / "k.json").write_text("[[1]]")
+    done = invoke("filter", "a.png", "-k", "k.json", *args)
+    assert (done.status, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+    assert (tmp_path / "k.json").read_text() == "[[1]]"
+
+
+def test_a_result_never_overwrites_the_kernel(invoke, a, tmp_path):
+    kernel = picture(tmp_path / "k.png")
+    before = kernel.read_bytes()
+    assert invoke("filter", "a.png", "-k", "k.png", "-o", "k.png", "-f").status == 2
+    assert kernel.read_bytes() == before
+
+
+def test_foreign_files_among_the_inputs_do_not_stop_the_others(invoke, a, tmp_path):
+    (tmp_path / "notes.md").write_text("no picture")
+    shutil.copy(tmp_path / "a.png", tmp_path / "odd.jfif")  # a PNG by its first bytes
+    done = invoke("edge", "a.png", "notes.md", "odd.jfif", "-o", "out/", "-q")
+    assert (done.status, done.stdout) == (1, b"out/a.png\nout/odd.png\n")
+    assert done.stderr.startswith(b"convcli: notes.md: not a picture")
+
+
+def test_a_link_to_itself_does_not_stop_the_others(invoke, a, tmp_path):
+    (tmp_path / "album").mkdir()
+    (tmp_path / "album/loop.png").symlink_to("loop.png")
+    picture(tmp_path / "album/b.png")
+    assert invoke("edge", "album", "-o", "out/", "-q") == (0, b"out/b.png\n", b"")
+
+
+def test_an_animation_is_not_cut_to_its_first_frame_in_place(invoke, tmp_path):
+    frames = [Image.new("L", (4, 4), level) for level in (0, 100, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    before = (tmp_path / "a.gif").read_bytes()
+    done = invoke("edge", "a.gif", "--in-place")
+    assert (done.status, done.stdout) == (1, b"")
+    assert b"has 3 frames" in done.stderr
+    assert (tmp_path / "a.gif").read_bytes() == before
+
+
+def test_a_matrix_in_a_folder_of_results_is_a_matrix(invoke, tmp_path):
+    assert invoke("filter", "[1 2]", "-k", "2", "-o", "out/", "-q") == (0, b"out/matrix.txt\n", b"")
+    assert (tmp_path / "out/matrix.txt").read_text() == "2 4\n"

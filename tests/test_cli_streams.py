@@ -365,7 +365,14 @@ def test_the_report_of_two_layers_and_uneven_pads(invoke, text_picture):
 def test_no_hint_when_nothing_is_lost(invoke, text_picture):
     done = invoke("blur", "a.png")
     assert done.stderr.decode().splitlines()[-1] == "range 0 to 1"
-    assert b"--range" not in invoke("edge", "a.png", "--range", "signed").stderr
+    assert b"--range" not in invoke("edge", "a.png", "--range", "minmax").stderr
+
+
+def test_signed_values_beyond_their_range_are_not_lost_in_silence(invoke, text_picture):
+    for choice in ("signed", "abs"):
+        lines = invoke("edge", "a.png", "--range", choice, "-o", f"{choice}.png").stderr.decode().splitlines()
+        assert "25.0 % below -1, 25.0 % above 1" in lines[-2]
+        assert lines[-1].endswith("--range minmax keeps everything")
 
 
 def test_the_report_of_several_inputs_ends_with_a_count(invoke, text_picture, tmp_path):
@@ -509,13 +516,13 @@ def test_report_json(reported):
 
 def test_report_csv(reported):
     rows = list(csv.DictReader(io.StringIO(reported(".csv"))))
-    assert [(row["input"], row["status"], row["layer"]) for row in rows] == [
+    assert [(row["file"], row["status"], row["layer"]) for row in rows] == [
         ("a.png", "written", "edge"),
         ("a.png", "written", "maxpool"),
         ("nothing.png", "failed", ""),
     ]
-    assert (rows[0]["kernel"], rows[0]["output"], rows[0]["macs"]) == ("3x3", "1x6x8", "432")
-    assert (rows[1]["kernel"], rows[1]["output"], rows[1]["macs"]) == ("2x2", "1x3x4", "0")
+    assert (rows[0]["kernel"], rows[0]["output_shape"], rows[0]["macs"]) == ("3x3", "1x6x8", "432")
+    assert (rows[1]["kernel"], rows[1]["output_shape"], rows[1]["macs"]) == ("2x2", "1x3x4", "0")
     assert rows[2]["error"] == "no such file"
     assert all(None not in row and None not in row.values() for row in rows)
 
@@ -560,7 +567,7 @@ def test_a_report_escapes_what_names_hold(invoke, text_picture, tmp_path):
     assert r"a\|<b>&\\n.png" in (tmp_path / "r.md").read_text()
     assert "<td>a|&lt;b&gt;&amp;\\n.png</td>" in (tmp_path / "r.html").read_text()
     with (tmp_path / "r.csv").open(newline="") as file:
-        assert [row["input"] for row in csv.DictReader(file)] == [name]
+        assert [row["file"] for row in csv.DictReader(file)] == [name]
     assert len((tmp_path / "r.txt").read_text().splitlines()) == 2
     assert json.loads((tmp_path / "r.json").read_text())[0]["input"] == name
 
@@ -575,8 +582,10 @@ def test_a_report_of_a_name_that_is_not_utf8(suffix, invoke, text_picture, tmp_p
 
 def test_a_report_replaces_an_old_one_and_nothing_else(invoke, text_picture, tmp_path):
     (tmp_path / "r.md").write_text("old")
-    assert invoke("edge", "a.png", "--report", "r.md", "-q") == (0, b"a.edge.png\n", b"")
-    assert (tmp_path / "r.md").read_text().startswith("| input |")
+    refused = invoke("edge", "a.png", "--report", "r.md", "-q")
+    assert (refused.status, (tmp_path / "r.md").read_text()) == (2, "old")
+    assert invoke("edge", "a.png", "--report", "r.md", "-q", "-f") == (0, b"a.edge.png\n", b"")
+    assert (tmp_path / "r.md").read_text().startswith("| file |")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.edge.png", "a.png", "r.md"]
 
 

@@ -294,6 +294,14 @@ def test_bias_is_one_number_or_one_for_each_output():
         (lambda: convcli.filter2d(np.ones((5, 5)), np.ones((1, 1, 2, 2))), ["conv2d"]),
         (lambda: convcli.filter2d(np.ones((5, 5)), "gausian"), ["'gausian'", "did you mean 'gaussian'"]),
         (lambda: convcli.conv2d(np.ones((5, 5)), [[1]], groups=2), ["groups"]),
+        (lambda: convcli.filter2d(np.ones((5, 5)), [[1]], dtype="foo"), ["dtype", "'foo'"]),
+        (lambda: convcli.filter2d(np.ones((5, 5)), [[1]], bias="x"), ["bias", "'x'"]),
+        (lambda: convcli.filter2d(np.ones((5, 5)), [[1]], bias=None), ["bias", "None"]),
+        (lambda: convcli.filter2d(np.ones((5, 5)), [[1]], method=3), ["method", "3"]),
+        (lambda: convcli.filter2d(np.ones((5, 5)), [[1, 2], [3]]), ["regular"]),
+        (lambda: convcli.filter2d(np.ones((0, 5)), [[1]]), ["no pixels", "(0, 5)"]),
+        (lambda: convcli.filter2d(np.ones((5, 5, 0)), [[1]]), ["no pixels", "(5, 5, 0)"]),
+        (lambda: convcli.kernel("[[1" + "0" * 400 + "]]"), ["finite"]),
     ],
 )
 def test_wrong_arguments_get_one_sentence(call, words):
@@ -323,3 +331,15 @@ def test_plan_prints_the_choice_and_the_others():
     big = np.full((4, 4), 2**60)
     with pytest.raises(ConvcliError, match=r"banded-gemm.*needs floats"):
         convcli.filter2d(big, [[1, 1]], dtype=np.int64, method="banded-gemm")
+
+
+def test_a_bias_is_exact_too():
+    assert convcli.filter2d(np.array([[2**63]], np.uint64), [[1]], bias=1, dtype="uint64").item() == 2**63 + 1
+    assert convcli.filter2d([[5]], [[1]], bias=2**60 + 1, dtype=np.int64).item() == 2**60 + 6
+
+
+def test_numbers_of_numpy_are_numbers():
+    x = np.ones((2, 6, 6))
+    want = convcli.conv2d(x, np.ones((2, 1, 2, 2)), groups=2, stride=(2, 1))
+    got = convcli.conv2d(x, np.ones((2, 1, 2, 2)), groups=np.int64(2), stride=np.array([2, 1]), threads=np.int32(1))
+    np.testing.assert_array_equal(got, want)

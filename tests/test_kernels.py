@@ -224,6 +224,12 @@ BAD_FILES = {
     "not.npy": (b"PK", ".npy"),
     "not.npz": (b"PK", ".npz"),
     "not.png": (b"hello", "not a picture"),
+    "huge.json": (b"[[1" + b"0" * 400 + b"]]", "finite"),
+    "longer.json": (b"[[1" + b"0" * 5000 + b"]]", "JSON"),
+    "bias.toml": (b"kernel = [[1]]\nbias = 1" + b"0" * 400, "bias"),
+    "scale.mat2.mat": (b"1 1 1e-320\n1\n", "finite"),
+    "nested.npy": (b"\x93NUMPY\x01\x00\x88\x13" + b"(" * 5000, ".npy"),
+    "keys.npy": (b"\x93NUMPY\x01\x00\x0a\x00{1:2,3:4} ", ".npy"),
 }
 
 

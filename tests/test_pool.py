@@ -78,7 +78,7 @@ def test_indices_are_flat_and_the_first_of_equals():
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float32, np.float64, ">i4", bool])
 def test_dtypes(dtype):
     x = (RNG.random((4, 4)) * 2).astype(dtype)
-    kept = np.uint8 if dtype is bool else np.dtype(dtype).newbyteorder("=")
+    kept = np.dtype(dtype).newbyteorder("=")
     assert convcli.max_pool2d(x, 2).dtype == kept
     assert convcli.avg_pool2d(x, 2).dtype == (np.float64 if dtype == np.float64 else np.float32)
 
@@ -127,3 +127,12 @@ def test_wrong_arguments_get_one_sentence(call, words):
     with pytest.raises(ConvcliError) as caught:
         call()
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_global_pools_know_no_largest_window():
+    assert convcli.global_max_pool2d(np.arange(70_000)[None]).item() == 69_999
+
+
+def test_dtypes_of_a_norm():
+    assert convcli.lp_pool2d(SIXTEEN, 2).dtype == np.float32
+    assert convcli.lp_pool2d(SIXTEEN.astype(float), 2).dtype == np.float64

@@ -600,7 +600,7 @@ def test_floats_between_layers():
     assert (applied(pixels, layer("-0.25"), layer("-4"))[0] == 101).all()
     got, outcome = applied(pixels, layer("4"), layer("0.25"), Pool(reduce=Reduce.MAX, size=2))
     assert (got == 101).all()
-    assert [row.layer for row in outcome.rows] == ["4", "0.25", "maxpool"]
+    assert [row.layer for row in outcome.rows] == ["kernel", "kernel", "maxpool"]
     assert [row.output for row in outcome.rows] == [(1, 4, 4), (1, 4, 4), (1, 2, 2)]
     assert all(row.method for row in outcome.rows)
     assert len(outcome.plans) == 3

@@ -1,5 +1,17 @@
-"""``python -m convcli``."""
+"""``python -m convcli``, and the program."""
 
-from convcli.cli.app import main
+import sys
 
-raise SystemExit(main())
+
+def main() -> int:
+    """Run the command line; also Ctrl-C while it is being loaded ends in silence."""
+    try:
+        from convcli.cli.app import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from convcli.errors import ConvcliError, PictureError
+from convcli.errors import ConvcliError, PictureError, system_words, unexpected
 from convcli.matrices import MATRIX_SUFFIXES, format_array, parse_matrix, read_array
 from convcli.words import Existing, Range
 
@@ -26,12 +26,13 @@ TOKENS = ("stem", "ext", "parent", "command")
 
 
 class Source(NamedTuple):
-    """One input: a file below a root, standard input, or an inline matrix."""
+    """One input: a file below a root, standard input, or an inline matrix. Results are named by ``suffix``."""
 
     name: str
     path: Path | None = None
     root: Path | None = None
     text: str | None = None
+    suffix: str = ".png"
 
     @property
     def is_array(self) -> bool:
@@ -67,7 +68,6 @@ class Result(NamedTuple):
     outcome: "Outcome | None" = None
     notices: tuple[str, ...] = ()
     data: bytes | None = None
-    clipped: bool = False
 
     def record(self) -> dict[str, Any]:
         """The JSON object of one input; numbers that JSON does not know are null."""
@@ -98,16 +98,33 @@ def find_sources(
         elif not name:
             yield failed(Source(name), "no such file: its name is empty")
         elif name.startswith("[") and name.rstrip().endswith("]") and not _exists(path):
-            yield Source(name, text=name)
-        elif _exists(path) and path.is_dir():
-            found = [Source(str(one), one, path) for one in _pictures_in(path, recursive, output)]
+            yield Source(name, text=name, suffix=".txt")
+        elif not _exists(path):
+            yield failed(Source(name, path), "no such file")
+        elif path.is_dir():
+            found = list(_pictures_in(path, path, recursive, output))
             yield from found
             if not found:
-                yield failed(Source(name, path), "a folder without pictures" + _hint(path, recursive))
-        elif _exists(path):
-            yield Source(name, path)
+                hint = "" if recursive or not _has_folders(path) else "; add -r to look in its folders"
+                yield failed(Source(name, path), f"a folder without pictures{hint}")
         else:
-            yield failed(Source(name, path), "no such file")
+            yield _file(name, path)
+
+
+def _file(name: str, path: Path) -> Source | Result:
+    """A file by its suffix, or, where that says nothing, by its first bytes; a Result for what is no picture."""
+    from convcli.images.reading import READABLE, sniff_suffix
+    from convcli.images.writing import SUFFIX_FORMATS
+
+    if path.suffix.lower() in SUFFIX_FORMATS or not path.is_file():  # a pipe can't be looked into
+        return Source(name, path, suffix=path.suffix if path.is_file() else ".png")
+    try:
+        suffix = sniff_suffix(path)
+    except OSError as error:
+        return failed(Source(name, path), system_words(error))
+    if suffix is None:
+        return failed(Source(name, path), f"not a picture that can be read ({READABLE})")
+    return Source(name, path, suffix=suffix)
 
 
 def failed(source: Source, error: str) -> Result:
@@ -116,38 +133,56 @@ def failed(source: Source, error: str) -> Result:
 
 
 def name_outputs(
-    sources: Iterable[Source], output: str | None, command: str, file_format: str | None, *, in_place: bool
+    sources: Sequence[Source],
+    output: str | None,
+    command: str,
+    file_format: str | None,
+    *,
+    in_place: bool = False,
+    kept: Sequence[Path] = (),
 ) -> list[Job]:
     """Where each result goes. Raises ConvcliError for a bad template or format, several results in one place, or a
-    result in the place of an input."""
-    sources = list(sources)
+    result in the place of an input or of a file that is to be ``kept``."""
     jobs = [_job(source, output, command, file_format, in_place) for source in sources]
-    inputs = {_identity(source.path): source for source in sources if source.path}
+    inputs = {_identity(path) for path in (*kept, *(one.path for one in sources if one.path))}
     taken: dict[str, Job] = {}
     for job in jobs:
         if job.output is None:
-            if len(jobs) > 1 and not all(one.is_array for one in sources):
-                raise ConvcliError("-o - takes one input; give a folder, as in -o out/")
+            if len(jobs) > 1 and not all(one.is_array for one in sources if one is job.source or output == STREAM):
+                what = "-o - takes one input" if output == STREAM else "standard output takes one result"
+                raise ConvcliError(f"{what}; give a folder, as in -o out/")
             continue
         place = _identity(job.output)
         other = taken.setdefault(place.casefold(), job)
         if other is not job:
-            if other.source.path == job.source.path:
-                raise ConvcliError(f"{job.source.name} is given twice")
-            raise ConvcliError(
-                f"{other.source.name} and {job.source.name} would both be written to {job.output};"
-                " give them different folders or names"
-            )
+            raise ConvcliError(_collision(other, job))
         if place in inputs and not in_place:
             raise ConvcliError(f"the output {job.output} is an input; only --in-place overwrites inputs")
     return jobs
 
 
-def check_apart(path: Path, jobs: Iterable[Job]) -> None:
-    """Raise ConvcliError if a report would be written over an input or a result."""
+def _collision(one: Job, other: Job) -> str:
+    if one.source.path == other.source.path:
+        return f"{one.source.name} is given twice"
+    names = f"{one.source.name} and {other.source.name}"
+    if one.output != other.output:
+        return f"{names} would be written to {one.output} and {other.output}, which are one file on some disks"
+    return f"{names} would both be written to {one.output}; give them different folders or names"
+
+
+def name_report(path: Path, jobs: Iterable[Job], kept: Sequence[Path], existing: Existing) -> Path:
+    """Where a report goes. Raises ConvcliError for the place of an input, a result or a file that is to be kept, for a
+    folder that is not there, and for a file that is, unless ``existing`` allows it."""
     taken = {_identity(one) for job in jobs for one in (job.source.path, job.output) if one is not None}
-    if _identity(path) in taken:
+    if _identity(path) in taken | {_identity(one) for one in kept}:
         raise ConvcliError(f"--report: {path} is an input or an output of this run; give it another name")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConvcliError(f"--report: {path} is a folder" if path.is_dir() else f"--report: there is no {path.parent}")
+    if existing is Existing.RENAME and os.path.lexists(path):
+        return _free_name(path)
+    if existing is not Existing.OVERWRITE and os.path.lexists(path):
+        raise ConvcliError(f"--report: {path} exists; add -f to overwrite it")
+    return path
 
 
 def run_job(job: Job, recipe: "Recipe", settings: Settings) -> Result:
@@ -159,13 +194,11 @@ def run_job(job: Job, recipe: "Recipe", settings: Settings) -> Result:
             return Result(job, "skipped", time.perf_counter() - start, output)
         if settings.dry_run:
             return Result(job, "planned", time.perf_counter() - start, output)
-        data, outcome, notices, clipped = _process(job, recipe)
+        data, outcome, notices = _process(job, recipe, settings)
         if output is not None:
             output = _write(output, data, settings)
-        seconds = time.perf_counter() - start
-        return Result(
-            job, "written", seconds, output, None, outcome, notices, data if output is None else None, clipped
-        )
+        done = Result(job, "written", time.perf_counter() - start, output, outcome=outcome, notices=notices)
+        return done if output is not None else done._replace(data=data)
     except Exception as error:
         if os.environ.get("CONVCLI_DEBUG"):
             raise
@@ -173,12 +206,9 @@ def run_job(job: Job, recipe: "Recipe", settings: Settings) -> Result:
 
 
 def _reason(error: Exception) -> str:
-    """One clause, also for what should not have happened."""
     if isinstance(error, ConvcliError):
         return str(error)
-    if isinstance(error, MemoryError):
-        return "not enough memory for this picture"
-    return f"unexpected {type(error).__name__}: {error}; CONVCLI_DEBUG=1 shows where"
+    return "not enough memory for this picture" if isinstance(error, MemoryError) else unexpected(error)
 
 
 def _target(output: Path | None, settings: Settings) -> Path | None:
@@ -195,41 +225,62 @@ def _target(output: Path | None, settings: Settings) -> Path | None:
     return output
 
 
-def _process(job: Job, recipe: "Recipe") -> "tuple[bytes, Outcome, tuple[str, ...], bool]":
-    """The bytes of the result, what happened, what there is to say, and whether values were clipped."""
+def _process(job: Job, recipe: "Recipe", settings: Settings) -> "tuple[bytes, Outcome, tuple[str, ...]]":
+    """The bytes of the result, what happened, and what there is to say."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        return _process_array(job, recipe) if job.source.is_array else _process_picture(job, recipe, settings)
+
+
+def _process_picture(job: Job, recipe: "Recipe", settings: Settings) -> "tuple[bytes, Outcome, tuple[str, ...]]":
+    import numpy as np
+
+    from convcli.images.writing import ARRAY_FORMATS, encode, fit_for
+    from convcli.recipe import filter_picture, store_picture
+
+    source = _read(job.source, recipe)
+    if settings.in_place and source.frames > 1:
+        raise PictureError(
+            f"has {source.frames} frames, of which only the first would stay; write it elsewhere with -o"
+        )
+    floats = job.format in ARRAY_FORMATS or (recipe.range is Range.NONE and job.format == "TIFF")
+    picture, outcome = filter_picture(source, recipe, keep_floats=floats)
+    if job.format in ARRAY_FORMATS:
+        return _encode_array(picture.to_array(), job.format), outcome, picture.notices
+    if picture.pixels.dtype.kind == "f" and not floats and (job.format != "TIFF" or picture.pixels.shape[2] > 1):
+        picture, _ = store_picture(picture, Range.NONE, np.uint8)
+    picture = fit_for(picture, job.format)
+    return encode(picture, job.format, recipe.threads), outcome, picture.notices
+
+
+def _process_array(job: Job, recipe: "Recipe") -> "tuple[bytes, Outcome, tuple[str, ...]]":
     from dataclasses import replace
 
     import numpy as np
 
     from convcli.images.picture import picture_from_array
     from convcli.images.writing import ARRAY_FORMATS, encode, fit_for
-    from convcli.recipe import filter_array, filter_picture, store_picture
+    from convcli.recipe import filter_array, store_picture
 
-    floats = job.format in ARRAY_FORMATS
-    if job.source.is_array:
-        array = parse_matrix(job.source.text) if job.source.text is not None else read_array(_path(job.source))
-        _check_array(array, recipe.max_pixels)
-        if floats:
-            array, outcome = filter_array(array, recipe)
-            return _encode_array(array, job.format), outcome, (), False
-        if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
-            raise PictureError(
-                f"what white is in {array.dtype} isn't known; save the array as uint8, uint16 or fractions"
-            )
-        depth = array.dtype if array.dtype.kind == "u" else np.dtype(np.uint8)
-        unit = float(np.iinfo(depth).max) if array.dtype == depth else 1.0
-        result, outcome = filter_array(array, replace(recipe, range=Range.NONE), unit=unit)
-        picture, extent = store_picture(picture_from_array(result, unit), recipe.range or Range.CLIP, depth)
-        outcome = outcome._replace(extent=extent, unit=unit)
-    else:
-        floats = floats or (recipe.range is Range.NONE and job.format == "TIFF")
-        picture, outcome = filter_picture(_read(job.source, recipe), recipe, keep_floats=floats)
-        if job.format in ARRAY_FORMATS:
-            return _encode_array(picture.to_array(), job.format), outcome, picture.notices, False
-        if picture.pixels.dtype.kind == "f" and not floats:
-            picture, _ = store_picture(picture, Range.NONE, np.uint8)
+    source = job.source
+    array = parse_matrix(source.text) if source.text is not None else read_array(_path(source), 4 * recipe.max_pixels)
+    _check_array(array, recipe.max_pixels)
+    if job.format in ARRAY_FORMATS:
+        array, outcome = filter_array(array, recipe)
+        return _encode_array(array, job.format), outcome, ()
+    if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
+        raise PictureError(f"what white is in {array.dtype} isn't known; save the array as uint8, uint16 or fractions")
+    depth = array.dtype if array.dtype.kind == "u" else np.dtype(np.uint8)
+    unit = float(np.iinfo(depth).max) if array.dtype == depth else 1.0
+    result, outcome = filter_array(array, replace(recipe, range=Range.NONE), unit=unit)
+    picture, extent = store_picture(picture_from_array(result, unit), recipe.range or Range.CLIP, depth)
     picture = fit_for(picture, job.format)
-    return encode(picture, job.format, recipe.threads), outcome, picture.notices, recipe.range in (None, Range.CLIP)
+    return (
+        encode(picture, job.format, recipe.threads),
+        outcome._replace(extent=extent, unit=unit, range=recipe.range or Range.CLIP),
+        picture.notices,
+    )
 
 
 def _read(source: Source, recipe: "Recipe") -> "Picture":
@@ -286,7 +337,7 @@ def _write(output: Path, data: bytes, settings: Settings) -> Path:
             else:
                 return output
     except OSError as error:
-        raise PictureError(f"can't write {output}: {error.strerror or error}") from None
+        raise PictureError(f"can't write {output}: {system_words(error)}") from None
 
 
 def _job(source: Source, output: str | None, command: str, file_format: str | None, in_place: bool) -> Job:
@@ -299,7 +350,7 @@ def _job(source: Source, output: str | None, command: str, file_format: str | No
     if output == STREAM or (output is None and (source.is_array or source.name == STREAM)):
         usual = "TEXT" if source.is_array else "PNG"
         return Job(source, None, format_of(Path(), file_format) if file_format else usual)
-    suffix = source.path.suffix if source.path else ".png"
+    suffix = source.suffix
     if file_format:
         wanted = format_of(Path(), file_format)
         if SUFFIX_FORMATS.get(suffix.lower()) != wanted:
@@ -312,10 +363,6 @@ def _job(source: Source, output: str | None, command: str, file_format: str | No
         "command": re.sub(r"[:,=/\\]", "-", command),
     }
     if output is None:
-        if suffix.lower() not in SUFFIX_FORMATS:
-            raise ConvcliError(
-                f"{source.name}: {suffix or 'no suffix'!r} is no picture format; name the output with -o"
-            )
         path = (source.path or Path()).with_name(f"{words['stem']}.{words['command']}{suffix}")
     elif is_folder(output):
         path = Path(output) / words["parent"] / f"{words['stem']}{suffix}"
@@ -368,27 +415,26 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _pictures_in(folder: Path, recursive: bool, output: Path | None) -> Iterator[Path]:
+def _pictures_in(folder: Path, root: Path, recursive: bool, output: Path | None) -> Iterator[Source | Result]:
     """Picture files of a folder, sorted, then, if asked, those of its sub-folders."""
     from convcli.images.reading import PICTURE_SUFFIXES
 
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
+    except OSError as error:
+        yield failed(Source(str(folder), folder), system_words(error))
         return
-    visible = [entry for entry in entries if not entry.name.startswith(".")]
-    for entry in visible:
-        if Path(entry.name).suffix.lower() in PICTURE_SUFFIXES and entry.is_file():
-            yield Path(entry.path)
-    for entry in visible if recursive else ():
-        if entry.is_dir(follow_symlinks=False) and not (output and output.exists() and output.samefile(entry.path)):
-            yield from _pictures_in(Path(entry.path), recursive, output)
+    visible = [Path(entry.path) for entry in entries if not entry.name.startswith(".")]
+    for path in visible:
+        if path.suffix.lower() in PICTURE_SUFFIXES and _exists(path) and path.is_file():
+            yield Source(str(path), path, root, suffix=path.suffix)
+    for path in visible if recursive else ():
+        if path.is_dir() and not path.is_symlink() and not (output and output.exists() and output.samefile(path)):
+            yield from _pictures_in(path, root, recursive, output)
 
 
-def _hint(path: Path, recursive: bool) -> str:
-    if not os.access(path, os.R_OK | os.X_OK):
-        return " that can be listed: permission denied"
-    return "" if recursive else "; add -r to look in its folders"
+def _has_folders(folder: Path) -> bool:
+    return any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())
 
 
 def _identity(path: Path) -> str:

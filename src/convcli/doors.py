@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from convcli.engine.shapes import PaddingLike, PairLike
 from convcli.errors import ConvcliError
-from convcli.kernels.reading import as_kernel
+from convcli.kernels.reading import Kernel, as_kernel
 from convcli.words import AUTO, Boundary, Padding
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def filter2d(
         boundary=boundary,
         stride=stride,
         dilation=dilation,
-        bias=bias + float(asked.bias),
+        bias=_sum(bias, asked),
         flip=flip,
         keep_size=keep_size,
         dtype=dtype,
@@ -57,3 +57,10 @@ def filter2d(
         method=method,
         threads=threads,
     )
+
+
+def _sum(bias: float, kernel: Kernel) -> float:
+    """Both biases; an integer stays one, since large integers are promised to be exact."""
+    if isinstance(bias, bool) or not hasattr(bias, "__float__") or not hasattr(bias, "__add__"):
+        raise ConvcliError(f"bias must be a number, not {bias!r}")
+    return bias + float(kernel.bias) if kernel.bias else bias

@@ -19,3 +19,18 @@ def suggest(name: str, known: list[str]) -> str:
 
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def one_line(text: str) -> str:
+    """The text with all that is no printable character written out: names can hold anything, a line can't."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+def system_words(error: OSError) -> str:
+    """What the system says."""
+    return error.strerror or str(error)
+
+
+def unexpected(error: Exception) -> str:
+    """One clause for what should not have happened."""
+    return f"unexpected {type(error).__name__}: {error}; CONVCLI_DEBUG=1 shows where"

@@ -5,6 +5,7 @@ Array files are data from anywhere: sizes are read from their headers before mem
 
 import math
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -62,12 +63,12 @@ def format_array(array: "NDArray[Any]", separator: str = " ") -> str:
     )
 
 
-def read_array(path: Path) -> "NDArray[Any]":
-    """A ``.csv``, ``.txt`` or ``.npy`` file. Raises PictureError for what can't be read as one."""
+def read_array(path: Path, max_values: int = MAX_VALUES) -> "NDArray[Any]":
+    """A ``.csv``, ``.txt`` or ``.npy`` file. Raises PictureError for what can't be read as one, or is larger."""
     try:
         with path.open("rb") as file:
             if path.suffix.lower() == ".npy":
-                array = read_npy(file)
+                array = read_npy(file, max_values)
                 return array.astype(array.dtype.newbyteorder("="), copy=False)
             return parse_matrix(read_text(file))
     except OSError as error:
@@ -85,24 +86,29 @@ def read_text(file: BinaryIO) -> str:
         raise ConvcliError("this is not UTF-8 text") from None
 
 
-def read_npy(file: BinaryIO) -> "NDArray[Any]":
+def read_npy(file: BinaryIO, max_values: int = MAX_VALUES) -> "NDArray[Any]":
     """An ``.npy`` array of real numbers, its size known from the header before any memory is taken."""
     import numpy as np
 
     try:
-        version = np.lib.format.read_magic(file)
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = reader(file)
-    except (ValueError, EOFError, OSError) as error:
-        raise PictureError(f"not an .npy file: {error}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers of Python 2
+            version = np.lib.format.read_magic(file)
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = reader(file)
+        values = math.prod(map(int, shape))
+    except Exception as error:  # headers are Python text, and can be wrong in as many ways
+        raise PictureError(f"not an .npy file: {str(error).splitlines()[0] if str(error) else 'damaged'}") from None
     if dtype.hasobject or dtype.kind not in "biuf":
         raise PictureError(f"an array of {dtype} is not read; it must hold real numbers, and pickles are refused")
-    if math.prod(shape) > MAX_VALUES:
-        raise PictureError(f"its header claims {math.prod(shape):,} values, more than {MAX_VALUES:,}")
+    if values > max_values:
+        raise PictureError(f"its header claims {values:,} values, more than {max_values:,}")
     file.seek(0)
     try:
-        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-    except (ValueError, EOFError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    except Exception as error:
         raise PictureError(f"a damaged .npy file: {error}") from None
 
 
@@ -113,7 +119,7 @@ def _parse_json(text: str) -> "NDArray[Any]":
 
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConvcliError(f"not a JSON list: {error}") from None
     return as_matrix(data, np.float64)
 
@@ -136,8 +142,18 @@ def _check_numbers(data: Any, where: tuple[int, ...]) -> None:
     if isinstance(data, list):
         for place, one in enumerate(data, 1):
             _check_numbers(one, (*where, place))
-    elif isinstance(data, bool) or not isinstance(data, int | float) or not math.isfinite(data):
-        raise ConvcliError(f"entry {', '.join(map(str, where)) or 1}: {data!r} is not a finite number")
+    elif not is_number(data):
+        raise ConvcliError(f"entry {', '.join(map(str, where)) or 1}: {str(data)[:20]!r} is not a finite number")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a parsed value is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _number(text: str, row: int, column: int) -> float:

@@ -49,6 +49,7 @@ class Outcome(NamedTuple):
     extent: Extent
     unit: float
     plans: tuple[str, ...]
+    range: Range = Range.CLIP
 
     def spread(self) -> dict[str, float]:
         """Least and greatest value in units, and the shares that lay below 0 and above 1."""
@@ -60,6 +61,14 @@ class Outcome(NamedTuple):
             "below": seen.below / count,
             "above": seen.above / count,
         }
+
+    def lost(self) -> tuple[float, float]:
+        """The shares that were clipped below and above: only what lay beyond -1 and 1 under ``abs`` and ``signed``."""
+        if self.range in (Range.MINMAX, Range.NONE):
+            return 0.0, 0.0
+        count = max(1, self.extent.count)
+        below = self.extent.below if self.range is Range.CLIP else self.extent.far_below
+        return below / count, self.extent.above / count
 
 
 def filter_picture(picture: Picture, recipe: Recipe, *, keep_floats: bool = False) -> tuple[Picture, Outcome]:
@@ -100,7 +109,7 @@ def filter_picture(picture: Picture, recipe: Recipe, *, keep_floats: bool = Fals
         raise ShapeError(f"alpha goes with 1 or 3 colours, but the layers give {pixels.shape[2] - 1}; add --alpha drop")
     has_alpha = alpha is not None or pixels.shape[2] == 4 or (source.alpha and recipe.alpha is Alpha.FILTER)
     result = replace(source, pixels=pixels, white=finish.white, alpha=has_alpha)
-    return result, Outcome(chain.finished(rows), finish.extent, finish.unit, tuple(chain.plans))
+    return result, Outcome(chain.finished(rows), finish.extent, finish.unit, tuple(chain.plans), finish.choice)
 
 
 def filter_array(array: Array, recipe: Recipe, *, unit: float = 1.0) -> tuple[Array, Outcome]:
@@ -108,12 +117,15 @@ def filter_array(array: Array, recipe: Recipe, *, unit: float = 1.0) -> tuple[Ar
     cells = array.astype(np.float64).reshape((1,) * (4 - array.ndim) + array.shape + (1,))
     chain = _Chain(recipe, 1.0)
     rows = chain.rows((cells.shape[1], cells.shape[2], cells.shape[3]), cells.itemsize)
-    cells = chain.run(cells)
     finish = _Finish(recipe.range or Range.NONE, unit, unit, cells.dtype)
-    result = finish.tone(cells)[..., 0]
-    finish.extent.below = finish.extent.above = 0  # plain numbers know no limits
+    result = finish.tone(chain.run(cells))[..., 0]
+    finish.extent.below = finish.extent.far_below = finish.extent.above = 0  # plain numbers know no limits
+    if recipe.mix != 1:
+        if result.shape != cells.shape[:4]:
+            raise ShapeError(f"--mix needs equal sizes, but {_size(cells)} became {_size(result[..., None])}")
+        result = recipe.mix * result + (1 - recipe.mix) * cells[..., 0]
     result = result.reshape(result.shape[4 - max(array.ndim, 2 + (result.shape[1] > 1)) :])
-    return result, Outcome(chain.finished(rows), finish.extent, 1.0, tuple(chain.plans))
+    return result, Outcome(chain.finished(rows), finish.extent, 1.0, tuple(chain.plans), finish.choice)
 
 
 def store_picture(picture: Picture, choice: Range, dtype: Any) -> tuple[Picture, Extent]:
@@ -137,11 +149,11 @@ class _Finish:
         tone = self._tone()
         if self.dtype.kind in "iu" and self.choice is Range.CLIP:
             tone = tone._replace(limits=None)  # the cast clips
-        return Store(array, tone=tone, extent=self.extent, limits=(0, self.unit))
+        return Store(array, tone=tone, extent=self.extent, unit=self.unit)
 
     def tone(self, values: Array) -> Array:
         """The values in their range, scaled to the code of white, as floats."""
-        self.extent.note(values, 0, self.unit)
+        self.extent.note(values, self.unit)
         return self._tone().apply(np.array(values, result_dtype(values.dtype)))
 
     def round(self, values: Array) -> Array:

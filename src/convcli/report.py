@@ -4,10 +4,12 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from convcli.errors import ConvcliError
+from convcli.errors import one_line
 from convcli.layers import Row
+from convcli.words import Range
 
 REPORT_SUFFIXES = (".json", ".csv", ".md", ".txt", ".html")
+MAX_NAME = 16  # of a layer, so that a table keeps to 80 columns
 MUCH_LOST = 0.01  # the share of clipped values from which a hint at --range is worth a line
 
 HEADER = ("layer", "kernel", "stride", "padding", "input", "output", "field", "multiply-adds")
@@ -15,9 +17,10 @@ HEADER = ("layer", "kernel", "stride", "padding", "input", "output", "field", "m
 
 def row_cells(row: Row) -> tuple[str, ...]:
     """One row of the table for people."""
+    name = row.layer if len(row.layer) <= MAX_NAME else row.layer[: MAX_NAME - 3] + "..."
     kernel = _times(row.kernel) + (f" by {_times(row.dilation)}" if row.dilation != (1, 1) else "")
     return (
-        row.layer,
+        name,
         kernel,
         _times(row.stride),
         _pads(row),
@@ -30,105 +33,85 @@ def row_cells(row: Row) -> tuple[str, ...]:
 
 def table(rows: Sequence[Row]) -> str:
     """The shape report for people, aligned for a terminal."""
-    lines = [HEADER, *map(row_cells, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
-    text = []
-    for line in lines:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        cells[-1] = line[-1].rjust(widths[-1])
-        text.append("  ".join(cells).rstrip())
+    text = [_aligned([HEADER, *map(row_cells, rows)])]
     text.extend(f"{row.layer}: {_unused(row)}" for row in rows if any(row.unused))
     return "\n".join(text)
 
 
-def range_lines(found: dict[str, float], *, clipped: bool) -> str:
-    """The values before clipping, the share that was lost, and what to do about it."""
-    if found["min"] > found["max"]:
-        return "range: every value is NaN"
-    line = f"range {found['min']:.4g} to {found['max']:.4g}"
-    lost = found["below"] + found["above"]
-    if not clipped or not lost:
-        return line
-    line += f" before clipping: {_percent(found['below'])} below 0, {_percent(found['above'])} above 1"
-    if lost >= MUCH_LOST:
-        line += "\nclipped values are lost; --range abs, signed or minmax keeps them"
-    return line
+def range_text(found: dict[str, float], lost: tuple[float, float], choice: Range) -> str:
+    """The values before clipping, and the shares that were lost below and above."""
+    if not found["min"] <= found["max"]:
+        return "no numbers"
+    text = f"{found['min']:.4g} to {found['max']:.4g}"
+    if any(lost):
+        low = "0" if choice is Range.CLIP else "-1"
+        text += f" before clipping: {_percent(lost[0])} below {low}, {_percent(lost[1])} above 1"
+    return text
 
 
-def render(records: Sequence[dict[str, Any]], suffix: str) -> str:
-    """A report file of the records of a run (the JSON objects of ``--json``). ConvcliError for an unknown suffix."""
+def hint(lost: tuple[float, float], choice: Range) -> str:
+    """What to do when much was lost, or nothing."""
+    if sum(lost) < MUCH_LOST:
+        return ""
+    if choice is Range.CLIP:
+        return "clipped values are lost; --range abs or signed keeps -1 to 1, minmax everything"
+    return "clipped values are lost; --range minmax keeps everything"
+
+
+def render(records: Sequence[dict[str, Any]], rows: Sequence[Sequence[Row]], ranges: Sequence[str], suffix: str) -> str:
+    """A report file of a run: the JSON objects of ``--json``, with each one's rows and the text of its range."""
     if suffix == ".json":
         import json
 
         return json.dumps(list(records), indent=2) + "\n"
-    if suffix not in REPORT_SUFFIXES:
-        raise ConvcliError(f"a report ends in {' '.join(REPORT_SUFFIXES)}, not {suffix!r}")
-    flat = list(_flat(records))
     if suffix == ".csv":
-        import csv
-
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
-        return buffer.getvalue()
-    header = ("input", "status", *HEADER, "range")
-    lines = [tuple(_person(one)) for one in flat]
+        return _csv(records)
+    lines = []
+    for record, layers, spread in zip(records, rows, ranges, strict=True):
+        for cells in map(row_cells, layers) if layers else [("",) * len(HEADER)]:
+            lines.append(tuple(map(one_line, (record["input"], record["status"], *cells, record["error"] or spread))))
+    header = ("file", "status", *HEADER, "range")
     if suffix == ".md":
-        cells = [header, tuple("---" for _ in header), *lines]
-        return "\n".join("| " + " | ".join(map(_markdown, line)) + " |" for line in cells) + "\n"
-    if suffix == ".html":
-        return _html(header, lines)
-    widths = [max(len(line[place]) for line in [header, *lines]) for place in range(len(header))]
-    padded = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [header, *lines]
-    ]
-    return "\n".join(line.rstrip() for line in padded) + "\n"
+        table_lines = [header, tuple("---" for _ in header), *lines]
+        return "\n".join("| " + " | ".join(map(_markdown, line)) + " |" for line in table_lines) + "\n"
+    return _html(header, lines) if suffix == ".html" else _aligned([header, *lines]) + "\n"
 
 
-ROW_COLUMNS = Row._fields
-FILE_COLUMNS = ("input", "output_file", "status", "error", "seconds", "min", "max", "below", "above")
-CSV_COLUMNS = (*FILE_COLUMNS, "layer", "shape", *(name for name in ROW_COLUMNS if name not in ("layer", "input")))
-
-
-def _flat(records: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+def _csv(records: Iterable[dict[str, Any]]) -> str:
     """One line for each layer of each input; an input without layers has a line of its own."""
+    import csv
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
     for record in records:
-        shared = {
-            "output_file": record["output"],
-            "status": record["status"],
-            "error": record["error"],
-            "seconds": record["seconds"],
-            **(record["range"] or {}),
-        }
-        for row in record["layers"] or [dict.fromkeys(ROW_COLUMNS, "")]:
-            cells = {key: _times(value) if isinstance(value, list) else value for key, value in row.items()}
-            cells["input"], cells["layer"] = record["input"], row["layer"]
-            yield shared | cells | {"shape": _times(row["input"]) if row["layer"] else ""}
+        spread = record["range"] or {}
+        file = [record[key] for key in FILE_FIELDS] + [spread.get(key) for key in RANGE_FIELDS]
+        for row in record["layers"] or [dict.fromkeys(Row._fields)]:
+            writer.writerow(file + [_times(one) if isinstance(one, list) else one for one in row.values()])
+    return buffer.getvalue()
 
 
-def _person(line: dict[str, Any]) -> Iterable[str]:
-    """The cells of a line for people."""
-    spread = f"{_number(line['min'])} to {_number(line['max'])}" if "min" in line else line["error"] or ""
-    pads = " ".join(str(line["padding"]).split("x")) + f" {line['boundary']}"
-    for key in (
-        line["input"],
-        line["status"],
-        line["layer"],
-        line["kernel"],
-        line["stride"],
-        pads.strip(),
-        line["shape"],
-    ):
-        yield one_line(str(key))
-    yield from map(str, (line["output"], line["receptive_field"], line["macs"], spread))
+FILE_FIELDS = ("input", "output", "status", "error", "seconds")
+RANGE_FIELDS = ("min", "max", "below", "above")
+CSV_COLUMNS = (
+    "file",
+    "written_to",
+    *FILE_FIELDS[2:],
+    *RANGE_FIELDS,
+    *(f"{name}_shape" if name in ("input", "output") else name for name in Row._fields),
+)
 
 
-def one_line(text: str) -> str:
-    """Names can hold anything; a report line can't."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "backslashreplace").decode() for one in text
-    )
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Columns side by side, the numbers of the multiply-adds to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    right = lines[0].index(HEADER[-1])
+    text = [
+        [one.rjust(width) if place == right else one.ljust(width) for place, (one, width) in enumerate(cells)]
+        for cells in (list(zip(line, widths, strict=True)) for line in lines)
+    ]
+    return "\n".join("  ".join(cells).rstrip() for cells in text)
 
 
 def _markdown(cell: str) -> str:
@@ -179,10 +162,6 @@ def _count(n: int) -> str:
         if n >= size:
             return f"{n / (size if letter != 'k' else 1000):.3g} {letter}"
     return str(n)
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}"
 
 
 def _percent(share: float) -> str:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from convcli.cli.streams import abandon_stdout, prepare_streams
-from convcli.errors import ConvcliError, suggest
+from convcli.errors import ConvcliError, one_line, suggest, system_words, unexpected
 from convcli.kernels.named import NAMED
 
 GENERAL = "Any kernel, and pooling"
@@ -102,33 +102,34 @@ def main(args: list[str] | None = None) -> int:
     try:
         status = app(args, prog_name="convcli", standalone_mode=False)
         sys.stdout.flush()
-    except typer.TyperException as error:
-        return _fail(_usage_line(error), error.exit_code)
-    except ConvcliError as error:
-        return _fail(str(error), USAGE)
+        return int(status or 0)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:
         abandon_stdout()
         return FAILED
-    except OSError as error:  # those of files are met where they happen
+    except Exception as error:
+        if os.environ.get("CONVCLI_DEBUG"):
+            raise
+        message, status = _line_and_status(error)
+        print(f"convcli: {one_line(message)}", file=sys.stderr)
+        return status
+
+
+def _line_and_status(error: Exception) -> tuple[str, int]:
+    if isinstance(error, typer.TyperException):
+        return _usage_line(error), error.exit_code
+    if isinstance(error, ConvcliError):
+        return str(error), USAGE
+    if isinstance(error, OSError):  # those of files are met where they happen
         abandon_stdout()
-        return _fail(f"{error.filename or 'standard output'}: {error.strerror or error}", FAILED)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return int(status or 0)
-
-
-def _fail(message: str, status: int) -> int:
-    if os.environ.get("CONVCLI_DEBUG"):
-        raise
-    from convcli.report import one_line
-
-    print(f"convcli: {one_line(message)}", file=sys.stderr)
-    return status
+        return f"{error.filename or 'standard output'}: {system_words(error)}", FAILED
+    return unexpected(error), FAILED
 
 
 def _usage_line(error: typer.TyperException) -> str:
     """Typer's message with the option in front, as our own have it."""
-    if isinstance(error, typer.BadParameter) and error.message and error.param is not None:
+    if isinstance(error, typer.BadParameter) and error.param is not None:
         name = max(error.param.opts, key=len)
-        return f"{name if name.startswith('-') else name.upper()}: {error.message}"
+        return f"{name if name.startswith('-') else 'INPUT'}: {error.message or 'is missing'}"
     return error.format_message().strip()

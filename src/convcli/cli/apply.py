@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -14,19 +14,19 @@ from convcli.batch import (
     Result,
     Settings,
     Source,
-    check_apart,
     find_sources,
     is_folder,
     is_template,
     name_outputs,
+    name_report,
     output_root,
     run_job,
 )
 from convcli.cli.options import Amount, FileOptions, ReportOptions, ValueOptions
-from convcli.cli.streams import check_stdin, colored, write_stdout
-from convcli.errors import ConvcliError
+from convcli.cli.streams import check_stdin, colored, stdout_is_closed, write_stdout
+from convcli.errors import ConvcliError, one_line, system_words
 from convcli.layers import Layer
-from convcli.report import one_line, range_lines, render, table
+from convcli.report import hint, range_text, render, table
 from convcli.words import AUTO, Existing, Range
 
 if TYPE_CHECKING:
@@ -52,16 +52,25 @@ def apply(
     files: FileOptions,
     report: ReportOptions,
     measures: Sequence[Measure] = (),
+    kept: Sequence[Path] = (),
 ) -> int:
-    """Run layers over inputs; the exit status. Raises ConvcliError for what is wrong before any work."""
+    """Run layers over inputs and write over none of those or the ``kept`` files; the exit status.
+
+    Raises ConvcliError for what is wrong before any work.
+    """
+    from convcli.images.writing import format_of
+
     found = list(find_sources(inputs, recursive=files.recursive, output=output_root(files.output)))
     sources = [one for one in found if isinstance(one, Source)]
+    if files.file_format:
+        _named("--format", lambda name: format_of(Path(), name), files.file_format)
     _check_inputs(inputs, sources, files)
     _check_values(sources, layers, values, report, measures)
-    jobs = name_outputs(sources, files.output, name, files.file_format, in_place=files.in_place)
-    _check_outputs(jobs, values, report)
+    jobs = name_outputs(sources, files.output, name, files.file_format, in_place=files.in_place, kept=kept)
+    _check_outputs(jobs, values)
     job_of = {job.source: job for job in jobs}
     recipe, settings = _recipe(layers, values, report), _settings(files)
+    report_path = report.report and name_report(report.report, jobs, kept, settings.existing)
     talk = Talk(report, data_on_stdout=any(job.output is None for job in jobs))
     results = []
     for one in found:
@@ -70,10 +79,9 @@ def apply(
         talk.say(result)
         if result.status == "failed" and files.fail_fast:
             break
-    if report.report:
-        _write_report(report.report, results)
     talk.end(results)
-    return FAILED if any(result.status == "failed" for result in results) else 0
+    written = talk.write_report(report_path, results) if report_path else True
+    return 0 if written and all(result.status != "failed" for result in results) else FAILED
 
 
 def _recipe(layers: tuple[Layer, ...], values: ValueOptions, report: ReportOptions) -> "Recipe":
@@ -122,6 +130,8 @@ class Talk:
             print(json.dumps(result.record()), file=stream, flush=True)
         elif result.output is not None and result.status in ("written", "planned"):
             write_stdout(os.fsencode(result.output) + b"\n")
+        if self.report.json_lines and self.data_on_stdout:
+            return  # stderr is then for programs
         if result.error is not None:
             self._line(f"convcli: {name}: {one_line(result.error)}", "red")
         elif not self.report.quiet:
@@ -129,7 +139,7 @@ class Talk:
 
     def end(self, results: Sequence[Result]) -> None:
         """The count of what became of several inputs."""
-        if self.report.quiet or len(results) < 2:
+        if self.report.quiet or len(results) < 2 or (self.report.json_lines and self.data_on_stdout):
             return
         counts = {
             status: sum(one.status == status for one in results)
@@ -137,12 +147,27 @@ class Talk:
         }
         self._line(", ".join(f"{count} {status}" for status, count in counts.items() if count), "bold")
 
+    def write_report(self, path: Path, results: Sequence[Result]) -> bool:
+        """The report file; whether it could be written."""
+        from convcli.images.writing import write_file
+
+        outcomes = [one.outcome for one in results]
+        rows = [one.rows if one else () for one in outcomes]
+        ranges = [range_text(one.spread(), one.lost(), one.range) if one else "" for one in outcomes]
+        text = render([one.record() for one in results], rows, ranges, path.suffix.lower())
+        try:
+            write_file(path, text.encode(errors="backslashreplace"), overwrite=True)
+        except OSError as error:
+            self._line(f"convcli: --report: can't write {one_line(str(path))}: {system_words(error)}", "red")
+            return False
+        return True
+
     def _people(self, name: str, result: Result) -> None:
         for notice in result.notices:
             self._line(f"convcli: {name}: {notice}", "yellow")
         if result.status == "skipped":
             self._line(f"{name}: skipped, {one_line(str(result.output))} exists")
-        if result.outcome is None or (self.report.json_lines and self.data_on_stdout):
+        if result.outcome is None:
             return
         where = one_line(str(result.output)) if result.output is not None else "standard output"
         self._line(f"{name} -> {where}  ({result.seconds:.2f} s)", "bold")
@@ -150,7 +175,10 @@ class Talk:
         if text != self.last_table:
             self._line(text)
             self.last_table = text
-        self._line(range_lines(result.outcome.spread(), clipped=result.clipped))
+        found, lost, choice = result.outcome.spread(), result.outcome.lost(), result.outcome.range
+        self._line(f"range {range_text(found, lost, choice)}")
+        if advice := hint(lost, choice):
+            self._line(advice)
         if self.report.verbose:
             for plan in result.outcome.plans:
                 self._line(plan)
@@ -187,18 +215,25 @@ def _check_values(
     for measure in measures:
         if measure.amount is not None:
             measure.amount.check(measure.option, pictures=pictures, arrays=arrays, least=measure.least)
-    if arrays and (values.gray or values.linear or values.mix != 1):
-        wrong = "--gray" if values.gray else "--linear" if values.linear else "--mix"
-        raise ConvcliError(f"{wrong}: is for pictures, not for matrices and arrays")
+    if arrays and (values.gray or values.linear):
+        raise ConvcliError(f"{'--gray' if values.gray else '--linear'}: is for pictures, not for matrices and arrays")
     for layer in layers:
-        layer.window(ANY_SIZE)
+        _named(layer.label, layer.window, ANY_SIZE)
     if report.method != AUTO:
         from convcli.engine.plan import check_method
 
-        check_method(report.method)
+        _named("--method", check_method, report.method)
 
 
-def _check_outputs(jobs: Sequence[Job], values: ValueOptions, report: ReportOptions) -> None:
+def _named(name: str, check: Callable[[Any], object], value: Any) -> None:
+    """A check whose error is to begin with the name of what was checked."""
+    try:
+        check(value)
+    except ConvcliError as error:
+        raise ConvcliError(f"{name}: {error}") from None
+
+
+def _check_outputs(jobs: Sequence[Job], values: ValueOptions) -> None:
     from convcli.images.writing import FLOAT_FORMATS
 
     for job in jobs:
@@ -206,18 +241,5 @@ def _check_outputs(jobs: Sequence[Job], values: ValueOptions, report: ReportOpti
             raise ConvcliError(f"--range: none keeps floats, which {job.format} can't; write .npy or .tiff")
         if job.output is None and job.format not in ("TEXT", "CSV") and sys.stdout.isatty():
             raise ConvcliError("-o: standard output is a terminal; give a file, or pipe it on")
-    if report.report:
-        check_apart(report.report, jobs)
-
-
-def _write_report(path: Path, results: Sequence[Result]) -> None:
-    from convcli.images.writing import write_file
-
-    try:
-        write_file(
-            path,
-            render([one.record() for one in results], path.suffix.lower()).encode(errors="backslashreplace"),
-            overwrite=True,
-        )
-    except OSError as error:
-        raise ConvcliError(f"--report: can't write {path}: {error.strerror or error}") from None
+        if job.output is None and stdout_is_closed():
+            raise ConvcliError("-o: standard output is closed; give a file")

@@ -114,4 +114,4 @@ def _run(
         raise ConvcliError("--keep-size: needs a padding to keep the size with, not valid; add -p same")
     layers: tuple[Layer, ...] = (layer, window.pool) if window.pool else (layer,)
     measures = (Measure("--bias", window.bias, -1.0), Measure("--boundary", constant, 0.0))
-    return apply(name, inputs, layers, values, files, report, measures)
+    return apply(name, inputs, layers, values, files, report, measures, [kernel.path] if kernel.path else [])

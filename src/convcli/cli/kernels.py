@@ -1,7 +1,7 @@
 """``convcli kernels [NAME|FILE]``."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,10 +64,16 @@ def _list_text() -> str:
 def _as_json(kernel: Kernel) -> dict[str, object]:
     bias = kernel.bias if isinstance(kernel.bias, float) else list(kernel.bias)
     data: dict[str, object] = {"name": kernel.name, "kernel": kernel.weights.tolist(), "bias": bias}
-    data["sum"] = float(kernel.weights.sum())
+    data["sum"] = _sum(kernel.weights)
     if kernel.combine:
         data["combine"] = kernel.combine
     return data
+
+
+def _sum(weights: Any) -> float:
+    """The sum, without the dust of rounding."""
+    total, size = float(weights.sum()), float(abs(weights).sum())
+    return total if abs(total) > 1e-12 * size else 0.0
 
 
 def _as_text(kernel: Kernel) -> str:
@@ -78,7 +84,7 @@ def _as_text(kernel: Kernel) -> str:
     parts = []
     for plane, numbers in zip(cells, planes, strict=True):
         rows = [" ".join(one.rjust(width) for one in row) for row in plane]
-        parts.append("\n".join([*rows, f"# sum {numbers.sum():.9g}"]))
+        parts.append("\n".join([*rows, f"# sum {_sum(numbers):.9g}"]))
     text = "\n\n".join(parts)
     if kernel.combine:
         how = "root of the sum of squares" if kernel.combine == "norm" else "maximum"

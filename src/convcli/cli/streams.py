@@ -17,6 +17,11 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def stdout_is_closed() -> bool:
+    """Whether the process was started without a standard output."""
+    return getattr(sys.stdout, "name", None) == os.devnull
+
+
 def write_stdout(data: bytes) -> None:
     """All of the bytes: an unbuffered stream may take a part of them at a time."""
     rest = memoryview(data)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from convcli.engine.correlate import Correlation, correlate
 from convcli.engine.pad import BoundaryLike, parse_boundary
 from convcli.engine.plan import Plan, make_plan
-from convcli.engine.shapes import PaddingLike, PairLike, conv_window
+from convcli.engine.shapes import PaddingLike, PairLike, as_pair, conv_window
 from convcli.engine.store import Store
 from convcli.errors import ConvcliError, ShapeError
 from convcli.words import AUTO, Boundary, Combine, Padding
@@ -73,9 +73,7 @@ def filter2d(
     else comes back as float32. With ``combine`` the kernel is ``(n, kh, kw)`` and its n responses become one. Raises
     as :func:`conv2d` does.
     """
-    target = np.dtype(dtype) if dtype is not None else None
-    if target is not None and target.kind not in "iuf":
-        raise ConvcliError(f"dtype must be an integer or floating type, not {target}")
+    target = _target_dtype(dtype)
     ask = picture_filter(
         as_cells(image, "image", (2, 3)),
         kernel,
@@ -104,11 +102,12 @@ def plan_conv(
     stride: PairLike = 1,
     dilation: PairLike = 1,
     groups: int = 1,
+    flip: bool = False,
     keep_size: bool = False,
     method: str = AUTO,
 ) -> Plan:
     """The plan by which :func:`conv2d` would compute the same arguments; ``print`` it."""
-    ask = _layer(x, weight, bias, padding, boundary, stride, dilation, groups, False, keep_size)
+    ask = _layer(x, weight, bias, padding, boundary, stride, dilation, groups, flip, keep_size)
     return make_plan(ask.problem(), method)
 
 
@@ -194,8 +193,7 @@ def _layer_shape(rank: int, weight_rank: int, shape: Sequence[int]) -> tuple[int
 
 def check_channels(weight: Sequence[int], channels: int, groups: int) -> None:
     """Raise ShapeError unless a weight ``(c_out, c_in/groups, kh, kw)`` fits the channels that come in."""
-    if not isinstance(groups, int) or groups < 1:
-        raise ConvcliError(f"groups must be a whole number from 1, not {groups!r}")
+    as_pair(groups, "groups")
     if weight[0] % groups:
         raise ShapeError(f"{weight[0]} output channels do not divide into {groups} groups")
     if weight[1] * groups != channels:
@@ -209,8 +207,24 @@ def as_cells(x: ArrayLike, name: str, ranks: tuple[int, ...]) -> Array:
     """A real, numeric array of one of the ranks; booleans count as 0 and 1."""
     array = _real_array(x, name)
     if array.ndim not in ranks:
-        raise ShapeError(f"{name} must have {' or '.join(map(str, ranks))} axes, not the shape {array.shape}")
+        wanted = " or ".join(map(str, ranks)) if len(ranks) < 4 else f"at least {ranks[0]}"
+        raise ShapeError(f"{name} must have {wanted} axes, not the shape {array.shape}")
+    if 0 in array.shape[-2:] or (name == "image" and array.size == 0):
+        raise ShapeError(f"{name} has no pixels: its shape is {array.shape}")
     return array.view(np.uint8) if array.dtype.kind == "b" else array
+
+
+def _target_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
+    """The result's dtype that was asked for, an integer or a float."""
+    if dtype is None:
+        return None
+    try:
+        target = np.dtype(dtype)
+    except TypeError:
+        raise ConvcliError(f"dtype must be an integer or floating type, not {dtype!r}") from None
+    if target.kind not in "iuf":
+        raise ConvcliError(f"dtype must be an integer or floating type, not {target}")
+    return target
 
 
 def as_weight(weight: ArrayLike, name: str, ranks: tuple[int, ...], flip: bool = False) -> Array:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from convcli.engine.methods import METHODS, shift_add
 from convcli.engine.pad import Border
-from convcli.engine.plan import Plan, make_plan
+from convcli.engine.plan import Plan, check_method, make_plan
 from convcli.engine.problem import Problem, Runner
 from convcli.engine.shapes import Pair, Window
 from convcli.engine.store import Store
@@ -74,12 +74,13 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
     """Compute ``ask`` into ``store``, whose array has its shape; the plan that was followed comes back."""
     workers = check_threads(threads)
     problem = ask.problem(store.array.dtype.kind in "iu")
+    check_method(method)
     plan = make_plan(problem, method)
     if 0 in ask.shape:
         return plan
     chosen = METHODS[plan.method]
     dtype = np.dtype(problem.dtype)
-    weight = _cast_weight(ask.weight, dtype)
+    weight = _cast(ask.weight, dtype)
     tile = chosen.tile(problem)
     seconds = next(one.seconds for one in plan.candidates if one.method == plan.method)
     workers = workers if seconds > WORTH_A_THREAD else 1
@@ -108,7 +109,7 @@ def _run_band(
     cells = ask.cells[item, group * problem.channels : (group + 1) * problem.channels]
     weight = weight[group * outputs : (group + 1) * outputs]
     dtype = weight.dtype
-    bias = None if ask.bias is None else ask.bias[channels, None, None, None].astype(dtype)
+    bias = None if ask.bias is None else _cast(ask.bias[channels, None, None, None], dtype)
     run: Runner = bind(problem, weight)
     if cells.dtype.kind == "f":
         run = partial(_finite_run, run, shift_add.bind_all_taps(problem, weight), window)
@@ -185,8 +186,9 @@ def _peak(cells: Array) -> int:
     return max(abs(int(cells.max())), abs(int(cells.min()))) if cells.size else 0
 
 
-def _cast_weight(weight: Array, dtype: np.dtype[Any]) -> Array:
+def _cast(weight: Array, dtype: np.dtype[Any]) -> Array:
     """The weight in the problem's dtype; Python integers where not even int64 holds the sums."""
     if dtype.kind == "O":
         return np.array([int(one) for one in weight.flat], object).reshape(weight.shape)
-    return weight.astype(dtype)
+    with np.errstate(over="ignore"):
+        return weight.astype(dtype)

@@ -62,6 +62,6 @@ def make_plan(problem: Problem, method: str = AUTO) -> Plan:
 
 def check_method(name: str) -> None:
     """Raise ConvcliError unless a method has this name."""
-    if name != AUTO and name not in METHODS:
+    if not isinstance(name, str) or (name != AUTO and name not in METHODS):
         names = ", ".join([AUTO, *METHODS])
-        raise ConvcliError(f"method must be one of {names}, not {name!r}{suggest(name, list(METHODS))}")
+        raise ConvcliError(f"method must be one of {names}, not {name!r}{suggest(str(name), list(METHODS))}")

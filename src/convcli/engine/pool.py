@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convcli.engine.conv import as_cells
+from convcli.engine.conv import as_cells, result_dtype
 from convcli.engine.pad import Border
-from convcli.engine.shapes import PaddingLike, Pair, PairLike, Window, pool_window
+from convcli.engine.shapes import PaddingLike, Pair, PairLike, Window, as_pair, pool_window
 from convcli.engine.store import Store
 from convcli.engine.threads import check_threads, run_all
 from convcli.errors import ConvcliError
@@ -42,7 +42,7 @@ class Pooling(NamedTuple):
         given = self.cells.dtype
         if self.reduce is not Reduce.AVG:
             return given.newbyteorder("=")
-        return np.dtype(np.float64 if given.kind == "f" and given.itemsize > 4 else np.float32)
+        return result_dtype(given)
 
 
 def max_pool2d(
@@ -108,14 +108,15 @@ def lp_pool2d(
     padding: PaddingLike = 0,
 ) -> Array:
     """``(sum |x|^p)^(1/p)`` over each window: the norm of the sum, not of the mean."""
-    if not (isinstance(p, int | float) and 0 < p < np.inf):
+    if not hasattr(p, "__float__") or not 0 < float(p) < np.inf:
         raise ConvcliError(f"p must be a positive number, not {p!r}")
     array = as_cells(x, "x", tuple(range(2, 65)))
-    powers = np.abs(array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32)) ** p
-    window = pool_window(array.shape[-2:], size, padding=padding, stride=stride)
-    means = _pool(powers, size, Reduce.AVG, stride, padding, 1, False)
-    sums = means * (window.kernel[0] * window.kernel[1])
-    return np.asarray(sums ** (1 / p))
+    dtype = result_dtype(array.dtype)
+    with np.errstate(all="ignore"):
+        powers = np.abs(array.astype(np.float64)) ** p
+        means = _pool(powers, size, Reduce.AVG, stride, padding, 1, False)
+        kernel = as_pair(size, "pool size")
+        return np.asarray((means * (kernel[0] * kernel[1])) ** (1 / p), dtype)
 
 
 def global_max_pool2d(x: ArrayLike) -> Array:
@@ -201,7 +202,8 @@ def _pool(
     ask = Pooling(cells, window, reduce, count_pads)
     out = np.empty(ask.shape, ask.dtype)
     pool(ask, Store(out))
-    return out.reshape(array.shape[:-2] + window.output)
+    result = out.reshape(array.shape[:-2] + window.output)
+    return result.view(bool) if np.asarray(x).dtype == bool and reduce is not Reduce.AVG else result
 
 
 def _winners(planes: Array, window: Window) -> tuple[Array, Array]:

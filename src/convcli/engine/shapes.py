@@ -1,6 +1,6 @@
 """All arithmetic of sizes, on plain integers. The only place that knows what "same" means."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ def effective_size(kernel: int, dilation: int) -> int:
 def as_pair(value: PairLike, name: str, minimum: int = 1, maximum: int = MAX_STEP) -> Pair:
     """``3`` or ``(3, 5)`` as a checked pair."""
     try:
-        pair = tuple(map(index, value)) if isinstance(value, Sequence) else (index(value),) * 2
+        pair = tuple(map(index, value)) if isinstance(value, Iterable) else (index(value),) * 2
     except TypeError:
         raise ConvcliError(f"{name} must be a whole number or two (height, width), not {value!r}") from None
     if len(pair) != 2:
@@ -99,7 +99,7 @@ def pool_window(
     With ``ceil`` a last, partial window counts too, unless it would start at or past the end of the picture
     (the rule of PyTorch's ``pooling_output_shape``). Raises as :func:`conv_window` does.
     """
-    kernel = as_pair(kernel, "pool size")
+    kernel = as_pair(kernel, "pool size", maximum=max(MAX_STEP, *size))
     strides = kernel if stride is None else as_pair(stride, "stride")
     dilations = as_pair(dilation, "dilation")
     reach = effective_size(kernel[0], dilations[0]), effective_size(kernel[1], dilations[1])

@@ -10,27 +10,29 @@ Array = NDArray[Any]
 
 
 class Extent:
-    """The values a result had before clipping: least, greatest, and how many lay below and above the limits."""
+    """The values a result had before clipping: least, greatest, how many lay below 0, below -1 and above 1."""
 
     def __init__(self) -> None:
         self.minimum, self.maximum = np.inf, -np.inf
-        self.below = self.above = self.count = 0
+        self.below = self.far_below = self.above = self.count = 0
         self._lock = Lock()
 
-    def note(self, values: Array, low: float, high: float) -> None:
-        """Take in some more values; safe from several threads."""
+    def note(self, values: Array, unit: float) -> None:
+        """Take in some more values, 1 being ``unit`` of them; safe from several threads."""
         if not values.size:
             return
         least, most = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
-        below = int(np.count_nonzero(values < low)) if least < low else 0
-        above = int(np.count_nonzero(values > high)) if most > high else 0
+        below = int(np.count_nonzero(values < 0)) if least < 0 else 0
+        far_below = int(np.count_nonzero(values < -unit)) if least < -unit else 0
+        above = int(np.count_nonzero(values > unit)) if most > unit else 0
         with self._lock:
             self.minimum, self.maximum = min(self.minimum, least), max(self.maximum, most)
-            self.below, self.above, self.count = self.below + below, self.above + above, self.count + values.size
+            self.below, self.far_below, self.above = self.below + below, self.far_below + far_below, self.above + above
+            self.count += values.size
 
 
 class Tone(NamedTuple):
-    """``absolute`` value first, then ``v * gain / divisor + offset``, then the limits: ``--range`` in numbers.
+    """``absolute`` value first, then ``v * gain / divisor + offset``, then the limits.
 
     A division, since codes times 1/255 would not give the nearest fractions.
     """
@@ -68,10 +70,10 @@ class Store:
         *,
         tone: Tone = PLAIN,
         extent: Extent | None = None,
-        limits: tuple[float, float] = (0.0, 1.0),
+        unit: float = 1.0,
     ) -> None:
         self.array, self.tone = array, tone
-        self.extent, self.limits = extent, limits
+        self.extent, self.unit = extent, unit
 
     def direct(self, dtype: np.dtype[Any]) -> bool:
         """Whether values of ``dtype`` may be written straight into the array."""
@@ -80,7 +82,7 @@ class Store:
     def put(self, place: tuple[Any, ...], values: Array) -> None:
         """Store finished values, which are used up on the way."""
         if self.extent is not None:
-            self.extent.note(values, *self.limits)
+            self.extent.note(values, self.unit)
         if self.tone != PLAIN and values.dtype.kind != "f":
             values = values.astype(np.float32)
         cast_into(self.array[place], self.tone.apply(values))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from operator import index
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -25,9 +26,9 @@ def check_threads(threads: int | None) -> int:
     """The number of threads asked for, or the cores."""
     if threads is None:
         return cores()
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+    if not hasattr(threads, "__index__") or index(threads) < 1:
         raise ConvcliError(f"threads must be a whole number from 1, not {threads!r}")
-    return threads
+    return index(threads)
 
 
 def reserve_cores() -> None:

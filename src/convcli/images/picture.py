@@ -33,6 +33,7 @@ class Picture:
     alpha: bool = False
     metadata: Metadata = NOTHING_KEPT
     notices: tuple[str, ...] = ()
+    frames: int = 1
 
     @property
     def size(self) -> tuple[int, int]:

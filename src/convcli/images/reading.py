@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from convcli.engine.threads import Shared
-from convcli.errors import PictureError
+from convcli.errors import PictureError, system_words
 from convcli.images.picture import EXIF_PREFIX, Metadata, Picture
 from convcli.words import MAX_PIXELS
 
@@ -22,6 +22,7 @@ MAGIC = {
     "PPM": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"),
 }
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pnm")
+USUAL_SUFFIX = {name: f".{name.lower()}" for name in MAGIC} | {"JPEG": ".jpg", "TIFF": ".tif"}
 MAX_STREAM_BYTES = 2**31
 READABLE = "PNG, JPEG, TIFF, WebP, BMP, GIF or PNM"
 
@@ -62,6 +63,13 @@ def read_all(stream: BinaryIO) -> bytes:
     if len(data) > MAX_STREAM_BYTES:
         raise PictureError(f"more than {MAX_STREAM_BYTES // 2**30} GiB came in, which is no picture")
     return data
+
+
+def sniff_suffix(path: Path) -> str | None:
+    """The suffix that a file's first bytes ask for, if they are a picture's. Raises OSError."""
+    with path.open("rb") as file:
+        formats = _formats(file.read(16))
+    return USUAL_SUFFIX[formats[0]] if formats else None
 
 
 def _formats(start: bytes) -> list[str]:
@@ -105,7 +113,7 @@ def _decode(image: Any, depth: int, max_pixels: int) -> Picture:
         pixels = _with_key(pixels, key, depth, white)
     exif = (image.info.get("exif") or b"").removeprefix(EXIF_PREFIX) or None
     metadata = Metadata(icc, exif, _resolution(image.info.get("dpi")))
-    return Picture(pixels, white, pixels.shape[2] in (2, 4), metadata, tuple(notices))
+    return Picture(pixels, white, pixels.shape[2] in (2, 4), metadata, tuple(notices), frames)
 
 
 def _turn_upright(image: Any) -> None:
@@ -182,15 +190,15 @@ def _resolution(dpi: Any) -> tuple[float, float] | None:
         x, y = float(dpi[0]), float(dpi[1])
     except (TypeError, ValueError, IndexError, ZeroDivisionError):
         return None
-    return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
+    return (x, y) if 1 < x < 1e6 and 1 < y < 1e6 else None  # 1 is what Pillow says of a TIFF that says nothing
 
 
 def _reason(error: BaseException) -> str:
     """The system's words, or those of the decoder, made one clause."""
-    if isinstance(error, IsADirectoryError):
-        return "is a folder"
+    if isinstance(error, IsADirectoryError | FileNotFoundError):
+        return "is a folder" if isinstance(error, IsADirectoryError) else "no such file"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror[0].lower() + error.strerror[1:]
+        return system_words(error)
     text = str(error) or type(error).__name__
     if "cannot identify" in text:
         text = "its header can't be read"

@@ -1,21 +1,22 @@
 """The KERNEL grammar: a name, numbers, JSON or a file, brought to one :class:`Kernel`."""
 
 import math
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcli.errors import ConvcliError, suggest
+from convcli.images.reading import PICTURE_SUFFIXES
 from convcli.kernels.named import NAMED, find, looks_named
-from convcli.matrices import MAX_VALUES, as_matrix, parse_matrix, read_npy, read_text
+from convcli.matrices import MAX_VALUES, as_matrix, is_number, parse_matrix, read_npy, read_text
 from convcli.words import Combine
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 FILE_SUFFIXES = (".json", ".toml", ".csv", ".txt", ".npy", ".npz", ".mat")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Kernel:
     weights: "NDArray[Any]"
     bias: "float | NDArray[Any]" = 0.0
     combine: Combine | None = None
+    path: Path | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -71,15 +73,15 @@ def read_kernel(text: str, stdin: BinaryIO | None = None) -> Kernel:
         raise ConvcliError(f"{word!r} is a size, not a kernel; give numbers ('0 1 0; 1 -4 1; 0 1 0') or a name (box:3)")
     path = Path(text)
     if not word.startswith("[") and _is_file(path):
-        return _read_file(path)
-    if Path(word).suffix.lower() in FILE_SUFFIXES + IMAGE_SUFFIXES or ("/" in word and not _numeric(word)):
+        return replace(_read_file(path), path=path)
+    if Path(word).suffix.lower() in FILE_SUFFIXES + PICTURE_SUFFIXES or ("/" in word and not _numeric(word)):
         raise ConvcliError(f"no such kernel file: {text!r}")
     if looks_named(word):
         raise ConvcliError(f"no kernel is named {word!r}{suggest(word.partition(':')[0], list(NAMED))}")
-    return _parse(word, word if len(word) < 24 else "kernel")
+    return _parse(word, "kernel")
 
 
-def kernel(source: str) -> "NDArray[Any]":
+def kernel(source: "str | ArrayLike") -> "NDArray[Any]":
     """The matrix ``(kh, kw)``, or weight, that any KERNEL text or file means, as float64.
 
     Raises ConvcliError for what can't be read, and for filters such as ``sobel`` that are no single matrix.
@@ -89,18 +91,21 @@ def kernel(source: str) -> "NDArray[Any]":
            [-1.,  4., -1.],
            [ 0., -1.,  0.]])
     """
-    return read_kernel(str(source)).matrix()
+    return as_kernel(source).matrix()
 
 
 def as_kernel(source: "str | ArrayLike | Kernel") -> Kernel:
-    """KERNEL text or an array as a :class:`Kernel`."""
+    """KERNEL text, the path of a file, or an array as a :class:`Kernel`. Raises ConvcliError."""
     if isinstance(source, Kernel):
         return source
-    if isinstance(source, str):
-        return read_kernel(source)
+    if isinstance(source, str | os.PathLike):
+        return read_kernel(os.fspath(source))
     import numpy as np
 
-    return Kernel("kernel", np.asarray(source))
+    try:
+        return Kernel("kernel", np.asarray(source))
+    except ValueError as error:
+        raise ConvcliError(f"a kernel must be a regular array: {error}") from None
 
 
 def _parse(text: str, name: str) -> Kernel:
@@ -121,7 +126,7 @@ def _read_file(path: Path) -> Kernel:
     """A kernel file, by its suffix; its errors name the file."""
     suffix = path.suffix.lower()
     try:
-        if suffix in IMAGE_SUFFIXES:
+        if suffix in PICTURE_SUFFIXES:
             return _from_image(path)
         with path.open("rb") as file:
             if suffix == ".npy":
@@ -135,6 +140,8 @@ def _read_file(path: Path) -> Kernel:
         raise ConvcliError(f"kernel file {str(path)!r}: {error.strerror or error}") from None
     except ConvcliError as error:
         raise ConvcliError(f"kernel file {str(path)!r}: {error}") from None
+    except Exception as error:  # damaged files raise whatever their reader stumbles over
+        raise ConvcliError(f"kernel file {str(path)!r}: damaged: {str(error) or type(error).__name__}") from None
 
 
 def _from_json(text: str, name: str) -> Kernel:
@@ -142,7 +149,9 @@ def _from_json(text: str, name: str) -> Kernel:
 
     try:
         return _from_data(json.loads(text), name)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except ConvcliError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise ConvcliError(f"not JSON: {error}") from None
 
 
@@ -151,7 +160,9 @@ def _from_toml(text: str, name: str) -> Kernel:
 
     try:
         return _from_data(tomllib.loads(text), name)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except ConvcliError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise ConvcliError(f"not TOML: {error}") from None
 
 
@@ -165,8 +176,8 @@ def _from_data(data: Any, name: str) -> Kernel:
     rows = as_matrix(data)
     if isinstance(bias, list):
         return Kernel(name, rows, as_matrix([bias])[0])
-    if isinstance(bias, bool) or not isinstance(bias, int | float) or not math.isfinite(bias):
-        raise ConvcliError(f"bias must be a finite number, not {bias!r}")
+    if not is_number(bias):
+        raise ConvcliError(f"bias must be a finite number, not {str(bias)[:20]!r}")
     return Kernel(name, rows, float(bias))
 
 
@@ -196,6 +207,8 @@ def _from_npz(file: BinaryIO, name: str) -> Kernel:
 
 def _from_vips(text: str, name: str) -> Kernel:
     """A libvips matrix: ``width height [scale [offset]]``, then the rows; sum * 1/scale + offset, in 8-bit codes."""
+    import numpy as np
+
     first, _, rows = text.partition("\n")
     header = first.replace(",", " ").split()
     cells = parse_matrix(rows) if rows.strip() else None
@@ -209,7 +222,8 @@ def _from_vips(text: str, name: str) -> Kernel:
         raise ConvcliError(f"its first line says {width}x{height} (width x height), but {found} follows")
     if not (math.isfinite(scale) and math.isfinite(offset) and scale):
         raise ConvcliError(f"scale must be a number other than 0, not {header[2]}")
-    return Kernel(name, cells / scale, offset / 255)
+    with np.errstate(all="ignore"):  # what overflows is refused as not finite
+        return Kernel(name, cells / scale, offset / 255)
 
 
 def _from_image(path: Path) -> Kernel:
@@ -226,7 +240,7 @@ def _check(kernel: Kernel) -> Kernel:
 
     weights = kernel.weights
     outputs = len(weights) if weights.ndim == 4 else 1
-    if np.size(kernel.bias) not in (1, outputs) or not np.isfinite(kernel.bias).all():
+    if np.ndim(kernel.bias) > 1 or np.size(kernel.bias) not in (1, outputs) or not np.isfinite(kernel.bias).all():
         raise ConvcliError(f"its bias must be one finite number, or one for each of {outputs} outputs")
     if weights.ndim not in (2, 3, 4) or weights.size == 0:
         raise ConvcliError(f"a kernel has 2 axes and a weight 3 or 4, none empty; this one's shape is {weights.shape}")
@@ -237,7 +251,7 @@ def _check(kernel: Kernel) -> Kernel:
 
 def _is_file(path: Path) -> bool:
     try:
-        return path.is_file()
+        return path.exists() and not path.is_dir()
     except (OSError, ValueError):
         return False
 
