@@ -165,7 +165,7 @@ def test_the_version_of_the_package_that_is_installed():
 
     assert version("convcli") == convcli.__version__
     (script,) = entry_points(group="console_scripts", name="convcli")
-    assert script.value == "convcli.cli.app:main"
+    assert script.value == "convcli.__main__:main"
 
 
 # convcli kernels
