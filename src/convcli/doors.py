@@ -37,12 +37,17 @@ def filter2d(
     >>> filter2d([[1, 1, 0, 0]], "-1 1", padding="valid")
     array([[ 0., -1.,  0.]], dtype=float32)
     """
-    from convcli.engine import conv
+    import numpy as np
+
+    from convcli.engine.conv import picture_filter, result_dtype, target_dtype
+    from convcli.engine.correlate import correlate
+    from convcli.engine.store import Store
 
     asked = as_kernel(kernel)
     if asked.is_layer:
         raise ConvcliError(f"{asked.name} is a weight of {asked.weights.ndim} axes; conv2d takes it, filter2d a kernel")
-    return conv.filter2d(
+    target = target_dtype(dtype)
+    ask = picture_filter(
         image,
         asked.weights,
         padding=padding,
@@ -52,11 +57,12 @@ def filter2d(
         bias=_sum(bias, asked),
         flip=flip,
         keep_size=keep_size,
-        dtype=dtype,
         combine=asked.combine,
-        method=method,
-        threads=threads,
+        dtype=target,
     )
+    out = np.empty(ask.shape, target or result_dtype(ask.cells.dtype))
+    correlate(ask, Store(out), method=method, threads=threads)
+    return out[0, 0, ..., 0] if np.ndim(image) == 2 else out[0, 0]
 
 
 def _sum(bias: float, kernel: Kernel) -> float:

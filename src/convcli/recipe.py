@@ -212,12 +212,13 @@ class _Chain:
         ``keep`` divides by the pixel's own alpha, ``premultiply`` by the filtered one; the bias comes after that.
         """
         alpha = alpha / np.float32(self.unit)
+        fractions = _Chain(self.recipe, 1.0)  # alpha's unit
         for layer in self.recipe.layers:
             window = layer.window((color.shape[2], color.shape[3]))
             bare = layer.without_bias() if isinstance(layer, Filter) else layer
             veiled = self._step(bare, color * alpha)
             if self._mode(layer) is Alpha.PREMULTIPLY:
-                alpha = _Chain(self.recipe, 1.0)._step(_over_opaque(bare), alpha)
+                alpha = fractions._step(_over_opaque(bare), alpha)
             else:
                 alpha = _picked(alpha, layer, window)
             visible = alpha > TRANSPARENT

@@ -1,6 +1,6 @@
 """The closed vocabularies, each written once: the engine, the layers and the options all read them here."""
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class Padding(StrEnum):
@@ -67,6 +67,15 @@ class Existing(StrEnum):
     SKIP = "skip"
     OVERWRITE = "overwrite"
     RENAME = "rename"
+
+
+class ExitStatus(IntEnum):
+    """How the program ends: an input failed, the call was wrong, Ctrl-C."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130
 
 
 AUTO = "auto"

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from convcli.cli.streams import abandon_stdout, prepare_streams
 from convcli.errors import ConvcliError, one_line, suggest, system_words, unexpected
 from convcli.kernels.named import NAMED
+from convcli.words import ExitStatus
 
 GENERAL = "Any kernel, and pooling"
 COMMANDS = {  # name: module and function
@@ -21,7 +22,6 @@ COMMANDS = {  # name: module and function
     "pool": ("convcli.cli.pool", "pool_command"),
     "kernels": ("convcli.cli.kernels", "kernels_command"),
 }
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 class Commands(TyperGroup):
@@ -104,10 +104,10 @@ def main(args: list[str] | None = None) -> int:
         sys.stdout.flush()
         return int(status or 0)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return ExitStatus.INTERRUPTED
     except BrokenPipeError:
         abandon_stdout()
-        return FAILED
+        return ExitStatus.FAILED
     except Exception as error:
         if os.environ.get("CONVCLI_DEBUG"):
             raise
@@ -120,11 +120,11 @@ def _line_and_status(error: Exception) -> tuple[str, int]:
     if isinstance(error, typer.TyperException):
         return _usage_line(error), error.exit_code
     if isinstance(error, ConvcliError):
-        return str(error), USAGE
+        return str(error), ExitStatus.USAGE
     if isinstance(error, OSError):  # those of files are met where they happen
         abandon_stdout()
-        return f"{error.filename or 'standard output'}: {system_words(error)}", FAILED
-    return unexpected(error), FAILED
+        return f"{error.filename or 'standard output'}: {system_words(error)}", ExitStatus.FAILED
+    return unexpected(error), ExitStatus.FAILED
 
 
 def _usage_line(error: typer.TyperException) -> str:

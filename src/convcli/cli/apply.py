@@ -27,12 +27,11 @@ from convcli.cli.streams import check_stdin, colored, stdout_is_closed, write_st
 from convcli.errors import ConvcliError, one_line, system_words
 from convcli.layers import Layer
 from convcli.report import hint, range_text, render, table
-from convcli.words import AUTO, Existing, Range
+from convcli.words import AUTO, Existing, ExitStatus, Range
 
 if TYPE_CHECKING:
     from convcli.recipe import Recipe
 
-FAILED = 1
 ANY_SIZE = 2**40, 2**40  # what is wrong with a layer here is wrong for every picture
 
 
@@ -81,7 +80,8 @@ def apply(
             break
     talk.end(results)
     written = talk.write_report(report_path, results) if report_path else True
-    return 0 if written and all(result.status != "failed" for result in results) else FAILED
+    failed = not written or any(result.status == "failed" for result in results)
+    return ExitStatus.FAILED if failed else ExitStatus.DONE
 
 
 def _recipe(layers: tuple[Layer, ...], values: ValueOptions, report: ReportOptions) -> "Recipe":

@@ -51,47 +51,6 @@ def conv2d(
     return out.reshape(_layer_shape(np.ndim(x), np.ndim(weight), ask.shape))
 
 
-def filter2d(
-    image: ArrayLike,
-    kernel: ArrayLike,
-    *,
-    padding: PaddingLike = Padding.SAME,
-    boundary: BoundaryLike = Boundary.REFLECT,
-    stride: PairLike = 1,
-    dilation: PairLike = 1,
-    bias: float = 0.0,
-    flip: bool = False,
-    keep_size: bool = False,
-    dtype: DTypeLike | None = None,
-    combine: Combine | None = None,
-    method: str = AUTO,
-    threads: int | None = None,
-) -> Array:
-    """One kernel ``(kh, kw)`` over every channel of a picture ``(H, W)`` or ``(H, W, C)``.
-
-    An integer ``dtype`` rounds half to even and clips to its range; without one float64 stays float64 and everything
-    else comes back as float32. With ``combine`` the kernel is ``(n, kh, kw)`` and its n responses become one. Raises
-    as :func:`conv2d` does.
-    """
-    target = _target_dtype(dtype)
-    ask = picture_filter(
-        as_cells(image, "image", (2, 3)),
-        kernel,
-        padding=padding,
-        boundary=boundary,
-        stride=stride,
-        dilation=dilation,
-        bias=bias,
-        flip=flip,
-        keep_size=keep_size,
-        combine=combine,
-        dtype=target,
-    )
-    out = np.empty(ask.shape, target or result_dtype(ask.cells.dtype))
-    correlate(ask, Store(out), method=method, threads=threads)
-    return out[0, 0, ..., 0] if np.ndim(image) == 2 else out[0, 0]
-
-
 def plan_conv(
     x: ArrayLike,
     weight: ArrayLike,
@@ -112,7 +71,7 @@ def plan_conv(
 
 
 def picture_filter(
-    image: Array,
+    image: ArrayLike,
     kernel: ArrayLike,
     *,
     padding: PaddingLike,
@@ -125,27 +84,19 @@ def picture_filter(
     combine: Combine | None = None,
     dtype: np.dtype[Any] | None = None,
 ) -> Correlation:
-    """The correlation that :func:`filter2d` runs, for a picture array ``(H, W[, C])``."""
+    """One kernel over every channel of a picture ``(H, W)`` or ``(H, W, C)``, in the inner form.
+
+    The kernel is ``(kh, kw)``, or with ``combine`` ``(n, kh, kw)``. A float64 result is computed in float64.
+    """
     weight = as_weight(kernel, "kernel", (3,) if combine else (2,), flip)
     weight = weight.reshape(-1, 1, *weight.shape[-2:])
-    cells = image.reshape(1, 1, *image.shape[:2], -1)
+    array = as_cells(image, "image", (2, 3))
+    cells = array.reshape(1, 1, *array.shape[:2], -1)
     if dtype is not None and dtype.kind == "f" and dtype.itemsize > 4:
         cells = cells.astype(np.float64)
-    return Correlation(
-        cells,
-        weight,
-        conv_window(
-            cells.shape[2:4],
-            weight.shape[2:],
-            padding=padding,
-            stride=stride,
-            dilation=dilation,
-            keep_size=keep_size,
-        ),
-        parse_boundary(boundary),
-        as_bias(bias, 1),
-        combine=Combine(combine) if combine else None,
-    )
+    size, kernel_size = (cells.shape[2], cells.shape[3]), (weight.shape[2], weight.shape[3])
+    window = conv_window(size, kernel_size, padding=padding, stride=stride, dilation=dilation, keep_size=keep_size)
+    return Correlation(cells, weight, window, parse_boundary(boundary), as_bias(bias, 1), combine=combine)
 
 
 def _layer(
@@ -214,7 +165,7 @@ def as_cells(x: ArrayLike, name: str, ranks: tuple[int, ...]) -> Array:
     return array.view(np.uint8) if array.dtype.kind == "b" else array
 
 
-def _target_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
+def target_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
     """The result's dtype that was asked for, an integer or a float."""
     if dtype is None:
         return None

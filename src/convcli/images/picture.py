@@ -1,11 +1,12 @@
 """A picture as data: codes, what white is, whether the last channel is alpha, and what the file said about itself."""
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcli.errors import ShapeError
 
-Array = Any  # numpy.ndarray; NumPy is imported only where pixels are
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as Pillow's "L" and OpenCV's grey
 
@@ -28,7 +29,7 @@ NOTHING_KEPT = Metadata()
 class Picture:
     """Pixels ``(H, W, C)``: 1 or 3 colour channels, then alpha if there is any; ``white`` is the code of full light."""
 
-    pixels: Array
+    pixels: "NDArray[Any]"
     white: float
     alpha: bool = False
     metadata: Metadata = NOTHING_KEPT
@@ -41,7 +42,7 @@ class Picture:
         return self.pixels.shape[0], self.pixels.shape[1]
 
     @property
-    def color(self) -> Array:
+    def color(self) -> "NDArray[Any]":
         """The colour channels alone, a view ``(H, W, 1 or 3)``."""
         return self.pixels[..., :-1] if self.alpha else self.pixels
 
@@ -64,20 +65,20 @@ class Picture:
         planes = [luma[..., None], self.pixels[..., -1:]] if self.alpha else [luma[..., None]]
         return replace(self, pixels=np.concatenate(planes, axis=2))
 
-    def fractions(self) -> Array:
+    def fractions(self) -> "NDArray[Any]":
         """The pixels as fractions of white, float64."""
         import numpy as np
 
         return self.pixels.astype(np.float64) / self.white
 
-    def to_array(self) -> Array:
+    def to_array(self) -> "NDArray[Any]":
         """``(H, W)`` of one channel, else ``(C, H, W)``: how an array file holds a picture."""
         import numpy as np
 
         return self.pixels[..., 0] if self.pixels.shape[2] == 1 else np.moveaxis(self.pixels, 2, 0)
 
 
-def picture_from_array(array: Array, white: float) -> Picture:
+def picture_from_array(array: "NDArray[Any]", white: float) -> Picture:
     """``(H, W)``, ``(C, H, W)`` or ``(1, C, H, W)`` of 1, 3 or 4 channels as a picture; 4 means alpha at the end."""
     import numpy as np
 

@@ -8,10 +8,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convcli.engine.threads import check_threads, map_all
 from convcli.images.picture import EXIF_PREFIX, Metadata, Picture
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: grey, grey and alpha, RGB, RGBA
 NONE, SUB, UP = 0, 1, 2  # what is subtracted from a byte: nothing, the pixel to the left, the pixel above
@@ -38,7 +41,7 @@ def encode_png(picture: Picture, threads: int | None = None) -> bytes:
     return b"".join(parts)
 
 
-def _deflated(rows: Any, step: int, threads: int) -> Iterator[bytes]:
+def _deflated(rows: "NDArray[Any]", step: int, threads: int) -> Iterator[bytes]:
     """The rows as one zlib stream in pieces: its header with the first strip, its checksum behind the last."""
     height = len(rows)
     tall = max(1, STRIP_BYTES // max(1, rows.shape[1]))
@@ -51,9 +54,9 @@ def _deflated(rows: Any, step: int, threads: int) -> Iterator[bytes]:
         yield start + data + (struct.pack(">I", checksum) if place == len(strips) - 1 else b"")
 
 
-def _strip(rows: Any, step: int, kind: int, span: tuple[int, int]) -> tuple[bytes, int, int]:
+def _strip(rows: "NDArray[Any]", step: int, kind: int, span: tuple[int, int]) -> tuple[bytes, int, int]:
     """One strip filtered and deflated, with the Adler-32 and length of what went in."""
-    lines = _filtered(rows, step, kind, span)
+    lines: Any = _filtered(rows, step, kind, span)  # a buffer, which its type does not say on 3.11
     # run lengths only, at level 1: on photographs the size of the default in a third of its time
     packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_RLE)
     data = packer.compress(lines)
@@ -61,7 +64,7 @@ def _strip(rows: Any, step: int, kind: int, span: tuple[int, int]) -> tuple[byte
     return data, zlib.adler32(lines), lines.size
 
 
-def _filtered(rows: Any, step: int, kind: int, span: tuple[int, int]) -> Any:
+def _filtered(rows: "NDArray[Any]", step: int, kind: int, span: tuple[int, int]) -> "NDArray[Any]":
     """Rows ``[first, last)`` with their filter byte in front."""
     import numpy as np
 
@@ -77,7 +80,7 @@ def _filtered(rows: Any, step: int, kind: int, span: tuple[int, int]) -> Any:
     return lines
 
 
-def _choose_filter(rows: Any, step: int) -> int:
+def _choose_filter(rows: "NDArray[Any]", step: int) -> int:
     """The filter under which some bands of rows, spread over the picture, deflate best."""
     height = len(rows)
     starts = sorted({height * part // 8 for part in (1, 4, 7)})

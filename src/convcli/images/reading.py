@@ -5,12 +5,15 @@ import os
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcli.engine.threads import Shared
 from convcli.errors import PictureError, system_words
 from convcli.images.picture import EXIF_PREFIX, Metadata, Picture
 from convcli.words import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAGIC = {
     "PNG": (b"\x89PNG",),
@@ -144,7 +147,7 @@ def _plain(image: Any) -> Any:
     return image.convert(wanted)
 
 
-def _with_key(pixels: Any, key: Any, depth: int, white: float) -> Any:
+def _with_key(pixels: "NDArray[Any]", key: Any, depth: int, white: float) -> "NDArray[Any]":
     """The pixels with an alpha channel that is 0 where they have the transparent colour of a file of ``depth`` bits."""
     import numpy as np
 
@@ -157,7 +160,7 @@ def _with_key(pixels: Any, key: Any, depth: int, white: float) -> Any:
     return np.concatenate([pixels, alpha], axis=2)
 
 
-def _sixteen_bit(pixels: Any) -> Any:
+def _sixteen_bit(pixels: "NDArray[Any]") -> "NDArray[Any]":
     """Pillow holds some 16-bit pictures as int32; wider codes have no known white."""
     import numpy as np
 
