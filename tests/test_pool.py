@@ -136,3 +136,10 @@ def test_global_pools_know_no_largest_window():
 def test_dtypes_of_a_norm():
     assert convcli.lp_pool2d(SIXTEEN, 2).dtype == np.float32
     assert convcli.lp_pool2d(SIXTEEN.astype(float), 2).dtype == np.float64
+
+
+def test_nan_wins_with_its_place_too():
+    x = np.array([[5.0, np.nan, 1, 2], [np.nan, 0, 3, 4]])
+    values, places = convcli.max_pool2d(x, 2, return_indices=True)
+    assert np.isnan(values[0, 0])
+    assert places.tolist() == [[4, 7]]  # the last NaN, as PyTorch finds it
