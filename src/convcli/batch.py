@@ -41,7 +41,7 @@ class Source(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One input and where its result goes: a path, or None for standard output. ``format`` is a name or None."""
+    """One input and where its result goes: a path, or None for standard output. ``format`` is a file format's name."""
 
     source: Source
     output: Path | None
@@ -116,8 +116,10 @@ def _file(name: str, path: Path) -> Source | Result:
     from convcli.images.reading import READABLE, sniff_suffix
     from convcli.images.writing import SUFFIX_FORMATS
 
-    if path.suffix.lower() in SUFFIX_FORMATS or not path.is_file():  # a pipe can't be looked into
-        return Source(name, path, suffix=path.suffix if path.is_file() else ".png")
+    if not path.is_file():  # a pipe, which can't be looked into
+        return Source(name, path)
+    if path.suffix.lower() in SUFFIX_FORMATS:
+        return Source(name, path, suffix=path.suffix)
     try:
         suffix = sniff_suffix(path)
     except OSError as error:
@@ -417,7 +419,7 @@ def _exists(path: Path) -> bool:
 
 def _pictures_in(folder: Path, root: Path, recursive: bool, output: Path | None) -> Iterator[Source | Result]:
     """Picture files of a folder, sorted, then, if asked, those of its sub-folders."""
-    from convcli.images.reading import PICTURE_SUFFIXES
+    from convcli.images.picture import PICTURE_SUFFIXES
 
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)

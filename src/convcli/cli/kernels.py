@@ -1,14 +1,14 @@
 """``convcli kernels [NAME|FILE]``."""
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from convcli.cli.streams import check_stdin
 from convcli.errors import ConvcliError
 from convcli.kernels.named import NAMED
-from convcli.kernels.reading import Kernel, read_kernel
+from convcli.kernels.reading import Kernel, read_kernel, sum_of
 
 
 def kernels_command(
@@ -64,16 +64,10 @@ def _list_text() -> str:
 def _as_json(kernel: Kernel) -> dict[str, object]:
     bias = kernel.bias if isinstance(kernel.bias, float) else list(kernel.bias)
     data: dict[str, object] = {"name": kernel.name, "kernel": kernel.weights.tolist(), "bias": bias}
-    data["sum"] = _sum(kernel.weights)
+    data["sum"] = sum_of(kernel.weights)
     if kernel.combine:
         data["combine"] = kernel.combine
     return data
-
-
-def _sum(weights: Any) -> float:
-    """The sum, without the dust of rounding."""
-    total, size = float(weights.sum()), float(abs(weights).sum())
-    return total if abs(total) > 1e-12 * size else 0.0
 
 
 def _as_text(kernel: Kernel) -> str:
@@ -84,7 +78,7 @@ def _as_text(kernel: Kernel) -> str:
     parts = []
     for plane, numbers in zip(cells, planes, strict=True):
         rows = [" ".join(one.rjust(width) for one in row) for row in plane]
-        parts.append("\n".join([*rows, f"# sum {_sum(numbers):.9g}"]))
+        parts.append("\n".join([*rows, f"# sum {sum_of(numbers):.9g}"]))
     text = "\n\n".join(parts)
     if kernel.combine:
         how = "root of the sum of squares" if kernel.combine == "norm" else "maximum"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from convcli.engine.methods import METHODS, shift_add
 from convcli.engine.pad import Border
-from convcli.engine.plan import Plan, check_method, make_plan
+from convcli.engine.plan import Plan, make_plan
 from convcli.engine.problem import Problem, Runner
 from convcli.engine.shapes import Pair, Window
 from convcli.engine.store import Store
@@ -74,7 +74,6 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
     """Compute ``ask`` into ``store``, whose array has its shape; the plan that was followed comes back."""
     workers = check_threads(threads)
     problem = ask.problem(store.array.dtype.kind in "iu")
-    check_method(method)
     plan = make_plan(problem, method)
     if 0 in ask.shape:
         return plan

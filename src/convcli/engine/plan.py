@@ -41,9 +41,14 @@ class Plan(NamedTuple):
         return "\n".join(lines)
 
 
-@lru_cache(maxsize=512)
 def make_plan(problem: Problem, method: str = AUTO) -> Plan:
     """Guards first, then the least estimated cost. Raises ConvcliError for a method unknown or unable."""
+    check_method(method)
+    return _plan(problem, method)
+
+
+@lru_cache(maxsize=512)
+def _plan(problem: Problem, method: str) -> Plan:
     candidates = []
     for name, one in METHODS.items():
         refused = one.refuses(problem)
@@ -53,7 +58,6 @@ def make_plan(problem: Problem, method: str = AUTO) -> Plan:
         best = min(candidates, key=lambda one: one.seconds)
         why = f"least estimated cost of {len(candidates)} methods"
     else:
-        check_method(method)
         best, why = next(one for one in candidates if one.method == method), "asked for"
         if best.refused:
             raise ConvcliError(f"method {method!r} can't do this: it {best.refused}")

@@ -11,6 +11,20 @@ if TYPE_CHECKING:
 LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as Pillow's "L" and OpenCV's grey
 
 
+PICTURE_FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".ppm": "PPM",
+    ".pgm": "PPM",
+    ".pnm": "PPM",
+}
+PICTURE_SUFFIXES = tuple(PICTURE_FORMATS)
 EXIF_PREFIX = b"Exif\0\0"  # stands in front of the data in JPEG files, and in no others
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcli.engine.threads import Shared
 from convcli.errors import PictureError, system_words
-from convcli.images.picture import EXIF_PREFIX, Metadata, Picture
+from convcli.images.picture import EXIF_PREFIX, PICTURE_FORMATS, Metadata, Picture
 from convcli.words import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ MAGIC = {
     "GIF": (b"GIF8",),
     "PPM": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"),
 }
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pnm")
-USUAL_SUFFIX = {name: f".{name.lower()}" for name in MAGIC} | {"JPEG": ".jpg", "TIFF": ".tif"}
+USUAL_SUFFIX = {name: suffix for suffix, name in reversed(PICTURE_FORMATS.items())}  # the first of each
 MAX_STREAM_BYTES = 2**31
 READABLE = "PNG, JPEG, TIFF, WebP, BMP, GIF or PNM"
 

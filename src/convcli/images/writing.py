@@ -7,25 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from convcli.errors import ConvcliError, PictureError
-from convcli.images.picture import EXIF_PREFIX, Metadata, Picture
+from convcli.images.picture import EXIF_PREFIX, PICTURE_FORMATS, Metadata, Picture
 from convcli.images.png import encode_png
 
-SUFFIX_FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".ppm": "PPM",
-    ".pgm": "PPM",
-    ".pnm": "PPM",
-    ".npy": "NPY",
-    ".csv": "CSV",
-    ".txt": "TEXT",
-}
+SUFFIX_FORMATS = PICTURE_FORMATS | {".npy": "NPY", ".csv": "CSV", ".txt": "TEXT"}
 FORMAT_NAMES = {name.lower(): name for name in SUFFIX_FORMATS.values()} | {"jpg": "JPEG", "tif": "TIFF"}
 ARRAY_FORMATS = ("NPY", "CSV", "TEXT")
 FLOAT_FORMATS = (*ARRAY_FORMATS, "TIFF")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcli.errors import ConvcliError, suggest
-from convcli.images.reading import PICTURE_SUFFIXES
+from convcli.images.picture import PICTURE_SUFFIXES
 from convcli.kernels.named import NAMED, find, looks_named
 from convcli.matrices import MAX_VALUES, as_matrix, is_number, parse_matrix, read_npy, read_text
 from convcli.words import Combine
@@ -49,10 +49,16 @@ class Kernel:
 
     def normalized(self) -> "Kernel":
         """Divided by its sum; ConvcliError when that is 0."""
-        total = float(self.matrix().sum())
-        if math.isclose(total, 0, abs_tol=1e-12 * float(abs(self.weights).sum())):
+        total = sum_of(self.matrix())
+        if total == 0:
             raise ConvcliError(f"{self.name!r} sums to 0 and can't be normalized")
         return replace(self, weights=self.weights / total)
+
+
+def sum_of(weights: "NDArray[Any]") -> float:
+    """The sum of weights, without the dust of rounding: 0 where they cancel to 12 digits."""
+    total = float(weights.sum())
+    return 0.0 if abs(total) <= 1e-12 * float(abs(weights).sum()) else total
 
 
 def read_kernel(text: str, stdin: BinaryIO | None = None) -> Kernel:

@@ -24,10 +24,9 @@ def bind(problem: Problem, weight: Array) -> Runner:
 
 def bind_all_taps(problem: Problem, weight: Array) -> Runner:
     """As :func:`bind` with zero weights multiplied too, as IEEE arithmetic has it: 0 * Inf is NaN."""
-    taps = list(product(*map(range, weight.shape)))
 
     def run(block: Array, out: Array) -> None:
-        add_taps(problem, weight, taps, block, out)
+        add_taps(problem, weight, list(product(*map(range, weight.shape))), block, out)
 
     return run
 
