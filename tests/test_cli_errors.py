@@ -125,7 +125,7 @@ TYPED = {
     "edge a.png --threads 0": "--threads: ",
     "edge a.png --threads -1": "--threads: ",
     "edge a.png --method magic": "method must be one of auto, ",
-    "edge a.png --method bandedgemm": "did you mean 'banded-gemm'",
+    "edge a.png --method rowgemm": "did you mean 'row-gemm'",
     "gaussian:0 a.png": "gaussian: sigma must be a number from ",
     "gaussian:-1 a.png": "gaussian: sigma must be",
     "gaussian:nan a.png": "gaussian: sigma must be",

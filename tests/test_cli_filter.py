@@ -796,7 +796,7 @@ def test_auto_alpha_is_the_default_and_edges_keep_it(filtered, tmp_path):
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "box-sum"])  # a Sobel kernel is no box
 def test_methods_agree_and_are_named(method, invoke, filtered, color):
     want = codes(correlate(COLOR, SOBEL))
     np.testing.assert_array_equal(filtered(color, "--method", method, verb="sobel-x"), want)

@@ -1,26 +1,28 @@
 """A convolution in its one inner form, and how it is run: planned, cut into tiles, padded, computed, stored."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convcli.engine.methods import METHODS, shift_add
+from convcli.engine.fold import fold
+from convcli.engine.methods import METHODS, separable, shift_add
 from convcli.engine.pad import Border
 from convcli.engine.plan import Plan, make_plan
-from convcli.engine.problem import Problem, Runner
-from convcli.engine.shapes import Pair, Window
+from convcli.engine.problem import Method, Problem
+from convcli.engine.scratch import Scratch
+from convcli.engine.shapes import Window
 from convcli.engine.store import Store
-from convcli.engine.threads import check_threads, run_all
+from convcli.engine.threads import check_threads, share
 from convcli.words import AUTO, Boundary, Combine
 
 Array = NDArray[Any]
 
 FLOAT32_EXACT, FLOAT64_EXACT, INT64_EXACT = 2**24, 2**53, 2**63  # integers below these are held exactly
-TASKS_PER_THREAD = 4  # bands of unequal speed even out
-WORTH_A_THREAD = 2e-3  # seconds of estimated work below which starting threads costs more than they save
+WORTH_THREADS = 1e-3  # seconds of estimated work below which starting threads costs more than they save
+SURELY_FINITE = 1e18  # of a kernel's weights: with a 64-bit pixel their product is far from overflow
+RANKED_KERNELS = 4  # of a weight: with more of them a search for columns and rows takes longer than it saves
 
 
 class Correlation(NamedTuple):
@@ -47,27 +49,35 @@ class Correlation(NamedTuple):
     def problem(self, integer: bool = False) -> Problem:
         """What the planner needs to know; ``integer`` promises exact sums however large."""
         n, _, _, _, pitch = self.cells.shape
-        outputs, channels = self.weight.shape[:2]
-        taps = int(np.count_nonzero(self.weight)) // self.groups
-        dtype, exact = self._arithmetic(integer)
-        return Problem(n * self.groups, channels, outputs // self.groups, pitch, self.window, dtype, taps, exact)
+        outputs, channels, kh, kw = self.weight.shape
+        dtype, bound = self._arithmetic(integer)
+        kernels = _cast(self.weight, np.dtype(dtype)).reshape(-1, kh, kw)
+        rank = 0
+        if dtype in ("float32", "float64") and len(kernels) <= RANKED_KERNELS:
+            ranks = [separable.rank(kernel, bound is not None) for kernel in kernels]
+            rank = max(ranks) if all(ranks) else 0
+        uniform = bool((kernels == kernels[:, :1, :1]).all())
+        taps = int(np.count_nonzero(kernels)) // self.groups
+        return Problem(
+            n * self.groups, channels, outputs // self.groups, pitch, self.window, dtype, taps, rank, uniform, bound
+        )
 
-    def _arithmetic(self, integer: bool) -> tuple[str, bool]:
-        """The dtype to compute in, and whether the result is promised to be exact."""
+    def _arithmetic(self, integer: bool) -> tuple[str, int | None]:
+        """The dtype that holds the sums, and the greatest of them if they are promised to be exact."""
         kind = self.cells.dtype.kind
         if kind == "f":
-            return ("float64" if self.cells.dtype.itemsize > 4 else "float32"), False
+            return ("float64" if self.cells.dtype.itemsize > 4 else "float32"), None
         fill = 0.0 if isinstance(self.boundary, Boundary) else self.boundary
         bias = self.bias if self.bias is not None else np.zeros(1)
         if not (_integral(self.weight) and _integral(bias) and float(fill).is_integer()):
-            return ("float64" if self.cells.dtype.itemsize > 2 else "float32"), False
+            return ("float64" if self.cells.dtype.itemsize > 2 else "float32"), None
         sums = max(sum(abs(int(one)) for one in kernels.flat) for kernels in self.weight)
         bound = sums * max(_peak(self.cells), abs(int(fill))) + max(abs(int(one)) for one in bias.flat)
         if bound < FLOAT32_EXACT:
-            return "float32", True
+            return "float32", bound
         if bound < FLOAT64_EXACT or not integer:
-            return "float64", bound < FLOAT64_EXACT
-        return ("int64" if bound < INT64_EXACT else "object"), True
+            return "float64", bound if bound < FLOAT64_EXACT else None
+        return ("int64" if bound < INT64_EXACT else "object"), bound
 
 
 def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: int | None = None) -> Plan:
@@ -77,101 +87,106 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
     plan = make_plan(problem, method)
     if 0 in ask.shape:
         return plan
-    chosen = METHODS[plan.method]
-    dtype = np.dtype(problem.dtype)
-    weight = _cast(ask.weight, dtype)
-    tile = chosen.tile(problem)
     seconds = next(one.seconds for one in plan.candidates if one.method == plan.method)
-    workers = workers if seconds > WORTH_A_THREAD else 1
-    bands = _bands(problem, tile[0], workers)
-    tasks = [(n, g, *band) for n in range(ask.shape[0]) for g in range(ask.groups) for band in bands]
-    border = Border(ask.window.size, ask.window.pads, ask.boundary)
-    run_all(partial(_run_band, ask, store, border, problem, weight, chosen.bind, tile), tasks, workers)
+    run = _Run(ask, store, problem, METHODS[plan.method])
+    share(run, list(run.tiles()), workers if seconds > WORTH_THREADS else 1)
     return plan
 
 
-def _run_band(
-    ask: Correlation,
-    store: Store,
-    border: Border,
-    problem: Problem,
-    weight: Array,
-    bind: Callable[[Problem, Array], Runner],
-    tile: Pair,
-    task: tuple[int, int, int, int],
-) -> None:
-    """The output rows ``first`` to ``last`` - 1 of one item and group."""
-    item, group, first, last = task
-    window, outputs = ask.window, problem.outputs
-    results = ask.shape[1] // ask.groups
-    channels = slice(group * results, (group + 1) * results)
-    cells = ask.cells[item, group * problem.channels : (group + 1) * problem.channels]
-    weight = weight[group * outputs : (group + 1) * outputs]
-    dtype = weight.dtype
-    bias = None if ask.bias is None else _cast(ask.bias[channels, None, None, None], dtype)
-    run: Runner = bind(problem, weight)
-    if cells.dtype.kind == "f":
-        run = partial(_finite_run, run, shift_add.bind_all_taps(problem, weight), window)
-    direct = ask.combine is None and store.direct(dtype)
-    for rows, columns in tiles((first, last), window.output[1], tile):
-        block = border.tile(
-            cells, window.span(0, rows.start, rows.stop), window.span(1, columns.start, columns.stop), dtype
-        )
-        place = (item, channels, rows, columns)
-        shape = (outputs, rows.stop - rows.start, columns.stop - columns.start, problem.pitch)
-        out = store.array[place] if direct else np.empty(shape, dtype)
+Tile = tuple[int, int, slice, slice]  # item, group, output rows and columns
+
+
+class _Run:
+    """What all tiles of a correlation have in common; called by each thread with the tiles it is to take."""
+
+    def __init__(self, ask: Correlation, store: Store, problem: Problem, method: Method) -> None:
+        self.ask, self.store, self.problem, self.method = ask, store, problem, method
+        self.dtype = np.dtype(method.dtype(problem))
+        self.border = Border(ask.window.size, ask.window.pads, ask.boundary)
+        self.weights = np.split(_cast(ask.weight, self.dtype), ask.groups)
+        self.runners = [method.bind(problem, weight) for weight in self.weights]
+        self.bias = None if ask.bias is None else _cast(ask.bias[:, None, None, None], self.dtype)
+        self.finite = ask.cells.dtype.kind != "f" and float(np.abs(ask.weight).sum()) < SURELY_FINITE
+        self.direct = ask.combine is None and store.direct(self.dtype)
+
+    def tiles(self) -> Iterator[Tile]:
+        """Every item and group, and its output rows and columns cut into tiles that the method likes."""
+        (height, width), (rows, columns) = self.ask.window.output, self.method.tile(self.problem)
+        for item, group in np.ndindex(self.ask.shape[0], self.ask.groups):
+            for top in range(0, height, rows):
+                for left in range(0, width, columns):
+                    yield item, group, slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
+
+    def __call__(self, tiles: Iterator[Tile]) -> None:
+        """Compute tiles as they come, in this thread."""
+        scratch = Scratch()
         with np.errstate(all="ignore"):  # an overflow is an Inf, as IEEE arithmetic has it
-            run(block, out)
-            if ask.combine is not None:
-                out = _combined(out, ask.combine)
-            if bias is not None:
-                out += bias
-            if not direct:
-                store.put(place, out)
+            for tile in tiles:
+                self.compute(*tile, scratch)
+
+    def compute(self, item: int, group: int, rows: slice, columns: slice, scratch: Scratch) -> None:
+        """One tile, from its border to its place in the store."""
+        ask, problem, window, run = self.ask, self.problem, self.ask.window, self.runners[group]
+        cells = ask.cells[item, group * problem.channels : (group + 1) * problem.channels]
+        spans = window.span(0, rows.start, rows.stop), window.span(1, columns.start, columns.stop)
+        block = self.border.tile(cells, *spans, self.dtype, scratch)
+        results = ask.shape[1] // ask.groups
+        channels = slice(group * results, (group + 1) * results)
+        place = item, channels, rows, columns
+        shape = problem.outputs, rows.stop - rows.start, columns.stop - columns.start, problem.pitch
+        out = self.store.array[place] if self.direct else scratch("out", shape, self.dtype)
+        if self.method.faithful or cells.dtype.kind != "f" or _all_finite(block):
+            run(block, out, scratch)
+        else:
+            bad = np.logical_not(np.isfinite(block))
+            run(np.where(bad, block.dtype.type(0), block), out, scratch)
+            _redo(window, self.weights[group], block, np.asarray(bad.any(axis=0)), out, scratch)
+        if ask.combine is not None:
+            out = _combined(out, ask.combine)
+        if self.bias is not None:
+            out += self.bias[channels]
+        if not self.direct:
+            self.store.put(place, out, self.finite)
 
 
-def tiles(rows: Pair, width: int, tile: Pair) -> Iterator[tuple[slice, slice]]:
-    """Output rows ``[first, last)`` and all columns, cut into tiles."""
-    for top in range(*rows, tile[0]):
-        for left in range(0, width, tile[1]):
-            yield slice(top, min(top + tile[0], rows[1])), slice(left, min(left + tile[1], width))
+def _all_finite(block: Array) -> bool:
+    lines = block.reshape(*block.shape[:2], -1)
+    return bool(np.isfinite(np.vecdot(lines, lines)).all() or np.isfinite(block).all())
 
 
-def _finite_run(run: Runner, run_all_taps: Runner, window: Window, block: Array, out: Array) -> None:
-    """Run a method on finite cells only, and the definition itself for every output that sees a NaN or an Inf.
+def _redo(window: Window, weight: Array, block: Array, bad: Array, out: Array, scratch: Scratch) -> None:
+    """The definition itself for every output whose window holds a cell that is NaN or Inf.
 
-    A matrix product or an FFT would carry them to outputs whose window does not hold them.
+    A matrix product with bands or an FFT would carry it to outputs whose window does not hold it.
     """
-    if np.isfinite(block.sum()) or np.isfinite(block).all():
-        run(block, out)
+    for axis in (0, 1):
+        bad = fold(
+            np.logical_or,
+            bad,
+            axis,
+            window.kernel[axis],
+            out.shape[1 + axis],
+            scratch,
+            stride=window.stride[axis],
+            dilation=window.dilation[axis],
+        )
+    lines, places = np.flatnonzero(bad.any(axis=(1, 2))), np.flatnonzero(bad.any(axis=(0, 2)))
+    if not lines.size:
         return
-    bad = ~np.isfinite(block)
-    run(np.where(bad, block.dtype.type(0), block), out)
-    (sy, sx), (dy, dx) = window.stride, window.dilation
-    tall, wide = (out.shape[1] - 1) * sy + 1, (out.shape[2] - 1) * sx + 1
-    seen = np.zeros(out.shape[1:], bool)
-    for i, j in np.ndindex(*window.kernel):
-        seen |= bad[:, i * dy : i * dy + tall : sy, j * dx : j * dx + wide : sx].any(axis=0)
-    exact = np.empty_like(out)
-    run_all_taps(block, exact)
-    np.copyto(out, exact, where=seen)
+    rows, columns = slice(lines[0], lines[-1] + 1), slice(places[0], places[-1] + 1)
+    (top, bottom), (left, right) = window.span(0, rows.start, rows.stop), window.span(1, columns.start, columns.stop)
+    exact = np.empty_like(out[:, rows, columns])
+    shift_add.define(window, weight, block[:, top:bottom, left:right], exact)
+    np.copyto(out[:, rows, columns], exact, where=bad[rows, columns])
 
 
 def _combined(responses: Array, combine: Combine) -> Array:
     """``(O, rows, columns, P)`` to one response, keeping the axis."""
     if combine is Combine.MAXIMUM:
         return np.asarray(responses.max(axis=0, keepdims=True))
-    np.multiply(responses, responses, out=responses)
-    total = responses.sum(axis=0, keepdims=True)
-    return np.asarray(np.sqrt(total, out=total) if total.dtype.kind == "f" else np.sqrt(total.astype(float)))
-
-
-def _bands(problem: Problem, step: int, workers: int) -> list[Pair]:
-    """The output rows cut into bands, each a whole number of tiles high."""
-    height = problem.window.output[0]
-    wanted = 1 if workers == 1 else -(-workers * TASKS_PER_THREAD // max(1, problem.planes))
-    rows = -(-max(1, -(-height // wanted)) // step) * step
-    return [(top, min(top + rows, height)) for top in range(0, height, rows)]
+    squares = np.square(responses, dtype=np.result_type(responses, np.float32))  # int16 would overflow
+    total = squares.sum(axis=0, keepdims=True)
+    return np.asarray(np.sqrt(total, out=total))
 
 
 def _integral(values: Array) -> bool:

@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pads, Pair
 from convcli.errors import ConvcliError
 from convcli.words import BOUNDARY_ALIASES, Boundary
@@ -55,21 +56,26 @@ class Border:
 
     def __init__(self, size: Pair, pads: Pads, boundary: Boundary | float) -> None:
         self.size = size
-        self.fill = boundary if not isinstance(boundary, Boundary) else 0
+        number = 0.0 if boundary is Boundary.ZERO else boundary
+        self.fill = None if isinstance(number, Boundary) else number
         self.before = pads[0][0], pads[1][0]
         self.rows = source_index(size[0], *pads[0], boundary)
         self.columns = source_index(size[1], *pads[1], boundary)
 
-    def tile(self, cells: Array, rows: Pair, columns: Pair, dtype: np.dtype[Any]) -> Array:
-        """The padded rows and columns ``[first, last)`` of ``cells`` as ``dtype``; a view if nothing changes."""
+    def tile(self, cells: Array, rows: Pair, columns: Pair, dtype: DTypeLike, scratch: Scratch) -> Array:
+        """The padded rows and columns ``[first, last)`` of ``cells`` as ``dtype``, contiguous within a row.
+
+        A view if nothing changes, else memory of ``scratch``.
+        """
         top, bottom = self._inside(0, rows)
         left, right = self._inside(1, columns)
         inner = cells[:, top:bottom, left:right]
         tall, wide = rows[1] - rows[0], columns[1] - columns[0]
-        if inner.shape[1:3] == (tall, wide) and inner.dtype == dtype:
+        if inner.shape[1:3] == (tall, wide) and inner.dtype == dtype and _in_rows(inner):
             return inner
-        out = np.empty((inner.shape[0], tall, wide, inner.shape[3]), dtype)
-        y, x = top + self.before[0] - rows[0], left + self.before[1] - columns[0]
+        out = scratch("block", (inner.shape[0], tall, wide, inner.shape[3]), dtype)
+        y = max(0, top + self.before[0] - rows[0])  # a tile may lie wholly behind the picture
+        x = max(0, left + self.before[1] - columns[0])
         y_end, x_end = y + inner.shape[1], x + inner.shape[2]
         out[:, y:y_end, x:x_end] = inner
         if (y, y_end, x, x_end) == (0, tall, 0, wide):
@@ -78,9 +84,11 @@ class Border:
         for strip in (slice(0, x), slice(x_end, wide)):
             out[:, y:y_end, strip] = cells[:, top:bottom, column_index[strip]]
         for strip in (slice(0, y), slice(y_end, tall)):
-            out[:, strip] = cells[:, row_index[strip, None], column_index]
-        out[:, row_index == _FILL] = self.fill
-        out[:, :, column_index == _FILL] = self.fill
+            if strip.start < strip.stop:
+                out[:, strip] = cells[:, row_index[strip, None], column_index]
+        if self.fill is not None:
+            out[:, row_index == _FILL] = self.fill
+            out[:, :, column_index == _FILL] = self.fill
         return out
 
     def _inside(self, axis: int, span: Pair) -> Pair:
@@ -88,3 +96,10 @@ class Border:
         n, before = self.size[axis], self.before[axis]
         first = min(max(span[0] - before, 0), n)
         return first, max(first, min(span[1] - before, n))
+
+
+def _in_rows(cells: Array) -> bool:
+    """Whether ``(C, rows, columns, P)`` lies as BLAS and the methods take it: rows apart, nothing within."""
+    _, line, column, value = cells.strides
+    packed = value == cells.itemsize and column == cells.shape[3] * value
+    return packed and line >= cells.shape[2] * column and cells.flags.aligned

@@ -3,8 +3,11 @@
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+
+from convcli.engine.costs import COSTS
 from convcli.engine.methods import METHODS
-from convcli.engine.problem import Problem
+from convcli.engine.problem import Method, Problem
 from convcli.errors import ConvcliError, suggest
 from convcli.words import AUTO
 
@@ -33,7 +36,7 @@ class Plan(NamedTuple):
             f"  {p.planes} x {p.channels}x{w.size[0]}x{w.size[1]}"
             + (f"x{p.pitch}" if p.pitch > 1 else "")
             + f" -> {p.outputs}x{w.output[0]}x{w.output[1]}, kernel {w.kernel[0]}x{w.kernel[1]}"
-            f" ({p.taps} taps), {p.dtype}{', exact' if p.exact else ''}, {p.macs:,} multiply-adds",
+            f" ({p.taps} taps), {p.dtype}{', exact' if p.bound is not None else ''}, {p.macs:,} multiply-adds",
         ]
         for one in self.candidates:
             price = one.refused or f"{one.seconds * 1000:.3g} ms, {one.scratch / 1024:,.0f} kB a thread"
@@ -52,7 +55,7 @@ def _plan(problem: Problem, method: str) -> Plan:
     candidates = []
     for name, one in METHODS.items():
         refused = one.refuses(problem)
-        price = (float("inf"), 0) if refused else (one.cost(problem), one.scratch(problem))
+        price = (float("inf"), 0) if refused else (estimate(one, problem), one.scratch(problem))
         candidates.append(Candidate(name, *price, refused))
     if method == AUTO:
         best = min(candidates, key=lambda one: one.seconds)
@@ -62,6 +65,19 @@ def _plan(problem: Problem, method: str) -> Plan:
         if best.refused:
             raise ConvcliError(f"method {method!r} can't do this: it {best.refused}")
     return Plan(problem, best.method, why, tuple(candidates))
+
+
+def estimate(method: Method, problem: Problem) -> float:
+    """Seconds on one thread: the method's own work, and what every tile costs besides."""
+    (height, width), (rows, columns) = problem.window.output, method.tile(problem)
+    tiles = problem.planes * -(-height // rows) * -(-width // columns)
+    cells = problem.cells * np.dtype(method.dtype(problem)).itemsize * COSTS["tile.cell"]
+    return (
+        COSTS["start"]
+        + method.cost(problem)
+        + cells
+        + tiles * (COSTS["tile.call"] + method.calls(problem) * COSTS["numpy.call"])
+    )
 
 
 def check_method(name: str) -> None:

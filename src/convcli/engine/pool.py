@@ -1,6 +1,6 @@
 """The doors of pooling. A window is folded along rows first, which lie side by side in memory, then along columns."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,19 +8,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convcli.engine.conv import as_cells, result_dtype
+from convcli.engine.fold import fold
 from convcli.engine.pad import Border
+from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import PaddingLike, Pair, PairLike, Window, as_pair, pool_window
 from convcli.engine.store import Store
-from convcli.engine.threads import check_threads, run_all
+from convcli.engine.threads import check_threads, share
 from convcli.errors import ConvcliError
 from convcli.words import Reduce
 
 Array = NDArray[Any]
 
-BLOCK_BYTES = 1 << 20  # of padded input folded at a time: it stays in cache
+BLOCK_BYTES = 1 << 21  # of padded input folded at a time
 WORTH_A_THREAD = 1 << 20  # values below which starting threads costs more than they save
 
-_FOLDS: dict[Reduce, Callable[..., Any]] = {Reduce.MAX: np.maximum, Reduce.MIN: np.minimum, Reduce.AVG: np.add}
+_FOLDS: dict[Reduce, np.ufunc] = {Reduce.MAX: np.maximum, Reduce.MIN: np.minimum, Reduce.AVG: np.add}
 
 
 class Pooling(NamedTuple):
@@ -133,57 +135,49 @@ def pool(ask: Pooling, store: Store, *, threads: int | None = None) -> None:
     """Compute ``ask`` into ``store``, whose array has its shape."""
     if 0 in ask.shape:
         return
-    n, c, _, _, pitch = ask.shape
+    n, c, height, _, pitch = ask.shape
     reduce, window, dtype = ask.reduce, ask.window, _fold_dtype(ask)
     fill = 0.0 if reduce is Reduce.AVG else _identity(reduce, dtype)
     pads = _pads_reached(window)
     border = Border(window.size, pads, fill)
-    width = (window.size[1] + sum(pads[1])) * pitch * dtype.itemsize * window.stride[0]
-    step = max(1, BLOCK_BYTES // width)
+    line = (window.size[1] + sum(pads[1])) * pitch * dtype.itemsize * window.stride[0]  # of input for a row of output
+    rows = min(height, max(1, BLOCK_BYTES // line))
+    planes = max(1, BLOCK_BYTES // (line * height))
     workers = check_threads(threads) if ask.cells.size > WORTH_A_THREAD else 1
-    counts = _counts(window, ask.count_pads) if reduce is Reduce.AVG else None
-    tasks = [(i, j, r) for i in range(n) for j in range(c) for r in range(0, window.output[0], step)]
-    run_all(partial(_pool_rows, ask, store, border, dtype, counts, step), tasks, workers)
+    tasks = [
+        (item, slice(first, min(first + planes, c)), slice(top, min(top + rows, height)))
+        for item in range(n)
+        for first in range(0, c, planes)
+        for top in range(0, height, rows)
+    ]
+    share(partial(_pool_tiles, ask, store, border, dtype), tasks, workers)
 
 
-def _pool_rows(
-    ask: Pooling,
-    store: Store,
-    border: Border,
-    dtype: np.dtype[Any],
-    counts: tuple[Array, Array] | None,
-    step: int,
-    task: tuple[int, int, int],
+def _pool_tiles(
+    ask: Pooling, store: Store, border: Border, dtype: np.dtype[Any], tiles: Iterator[tuple[int, slice, slice]]
 ) -> None:
-    item, channel, first = task
-    window = ask.window
-    rows = slice(first, min(first + step, window.output[0]))
-    span = window.span(0, rows.start, rows.stop), window.span(1, 0, window.output[1])
-    block = border.tile(ask.cells[item, channel : channel + 1], *span, dtype)[0]
-    fold = _FOLDS[ask.reduce]
-    with np.errstate(all="ignore"):
-        folded = _fold(fold, block, 0, rows.stop - rows.start, window)
-        folded = _fold(fold, folded, 1, window.output[1], window)
-        if counts is not None:
-            folded = folded / (counts[0][rows, None, None] * counts[1][:, None]).astype(dtype)
-        store.put((item, channel, rows), folded)
-
-
-def _fold(ufunc: Callable[..., Any], block: Array, axis: int, outputs: int, window: Window) -> Array:
-    """``outputs`` windows along rows (axis 0) or columns (1) of ``(rows, columns, P)``, each folded into one value."""
-    stride, dilation = window.stride[axis], window.dilation[axis]
-    lead = (slice(None),) * axis
-
-    def tap(i: int) -> Array:
-        start = i * dilation
-        return block[*lead, slice(start, start + (outputs - 1) * stride + 1, stride)]
-
-    if window.kernel[axis] == 1:
-        return tap(0).copy()
-    folded = np.asarray(ufunc(tap(0), tap(1)))
-    for i in range(2, window.kernel[axis]):
-        ufunc(folded, tap(i), out=folded)
-    return folded
+    """Some rows of one or more planes at a time, in this thread."""
+    window, ufunc, scratch = ask.window, _FOLDS[ask.reduce], Scratch()
+    (kh, kw), (sy, sx), (dy, dx) = window.kernel, window.stride, window.dilation
+    down_counts, across_counts = _counts(window, ask.count_pads)
+    if across_counts.min() == across_counts.max():
+        across_counts = across_counts[:1]  # one divisor for a whole row
+    across_counts = across_counts[:, None]
+    direct = store.direct(dtype)
+    for item, planes, rows in tiles:
+        spans = window.span(0, rows.start, rows.stop), window.span(1, 0, window.output[1])
+        block = border.tile(ask.cells[item, planes], *spans, dtype, scratch)
+        place = item, planes, rows
+        shape = len(block), rows.stop - rows.start, *ask.shape[3:]
+        out = store.array[place] if direct else scratch("out", shape, dtype)
+        with np.errstate(all="ignore"):
+            down = fold(ufunc, block, 1, kh, shape[1], scratch, stride=sy, dilation=dy)
+            fold(ufunc, down, 2, kw, shape[2], scratch, stride=sx, dilation=dx, out=out)
+            if ask.reduce is Reduce.AVG:
+                counts = down_counts[rows, None, None] * across_counts
+                out /= counts.astype(dtype)
+        if not direct:
+            store.put(place, out)
 
 
 def _pool(
@@ -211,7 +205,7 @@ def _winners(planes: Array, window: Window) -> tuple[Array, Array]:
     dtype = planes.dtype.newbyteorder("=")
     pads = _pads_reached(window)
     border = Border(window.size, pads, _identity(Reduce.MAX, dtype))
-    block = border.tile(planes[..., None], (0, len(border.rows)), (0, len(border.columns)), dtype)[..., 0]
+    block = border.tile(planes[..., None], (0, len(border.rows)), (0, len(border.columns)), dtype, Scratch())[..., 0]
     (sy, sx), (dy, dx), (oh, ow) = window.stride, window.dilation, window.output
     values = np.full((len(planes), oh, ow), _identity(Reduce.MAX, dtype), dtype)
     indices = np.full(values.shape, -1, np.int64)
@@ -254,7 +248,7 @@ def _pads_reached(window: Window) -> tuple[Pair, Pair]:
 
 def _counts(window: Window, count_pads: bool) -> tuple[Array, Array]:
     """Cells that count in each window, along rows and along columns; their product is the divisor."""
-    counts = []
+    counts: list[Array] = []
     for axis in (0, 1):
         n, (before, after) = window.size[axis], window.pads[axis]
         low, high = (-before, n + after) if count_pads else (0, n)

@@ -79,16 +79,16 @@ class Store:
         """Whether values of ``dtype`` may be written straight into the array."""
         return self.extent is None and self.tone == PLAIN and dtype == self.array.dtype
 
-    def put(self, place: tuple[Any, ...], values: Array) -> None:
-        """Store finished values, which are used up on the way."""
+    def put(self, place: tuple[Any, ...], values: Array, finite: bool = False) -> None:
+        """Store finished values, which are used up on the way; ``finite`` ones need not be searched for NaN."""
         if self.extent is not None:
             self.extent.note(values, self.unit)
         if self.tone != PLAIN and values.dtype.kind != "f":
             values = values.astype(np.float32)
-        cast_into(self.array[place], self.tone.apply(values))
+        cast_into(self.array[place], self.tone.apply(values), finite)
 
 
-def cast_into(target: Array, values: Array) -> None:
+def cast_into(target: Array, values: Array, finite: bool = False) -> None:
     """Values into ``target``; for an integer target rounded half to even and clipped to its range, NaN as 0.
 
     Never wraps: NumPy's own cast turns 300 into 44 and -20 into 236 for uint8. ``values`` is used up.
@@ -103,7 +103,7 @@ def cast_into(target: Array, values: Array) -> None:
     np.rint(values, out=values)
     high = values.dtype.type(info.max)
     np.clip(values, info.min, high, out=values)
-    if np.isnan(values.sum()):
+    if not finite and np.isnan(values.sum()):
         np.nan_to_num(values, copy=False)
     with np.errstate(invalid="ignore"):  # int32 from float32, int64 from float64: their top is not a float, see below
         np.copyto(target, values, casting="unsafe")

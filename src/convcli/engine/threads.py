@@ -1,8 +1,10 @@
 """Bands of a picture on several threads, and BLAS held to one thread meanwhile so that the two do not fight."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from operator import index
 from threading import Lock
 from typing import Any, TypeVar
@@ -11,6 +13,8 @@ from convcli.errors import ConvcliError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+RUNS_PER_THREAD = 4  # of tasks in a row: threads of unequal speed even out
 
 _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -48,10 +52,27 @@ def map_all(work: Callable[[T], R], tasks: Sequence[T], threads: int) -> Iterato
         yield from pool.map(work, tasks)
 
 
-def run_all(work: Callable[[T], None], tasks: Sequence[T], threads: int) -> None:
-    """``work`` on every task, on several threads."""
-    for _ in map_all(work, tasks, threads):
-        pass
+def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int) -> None:
+    """``work`` in this and other threads, each taking the next few tasks as it gets to them.
+
+    A few in a row, so that no two threads write side by side: the first touch of a page of memory would cost both.
+    """
+    threads = min(threads, len(tasks))
+    if threads <= 1:
+        work(iter(tasks))
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    run = -(-len(tasks) // (threads * RUNS_PER_THREAD))
+    queue = iter([tasks[first : first + run] for first in range(0, len(tasks), run)])
+    with single_blas, ThreadPoolExecutor(threads - 1) as pool:
+        others = [pool.submit(work, chain.from_iterable(queue)) for _ in range(threads - 1)]
+        try:
+            work(chain.from_iterable(queue))
+        finally:
+            deque(queue, maxlen=0)  # after a failure here the others have nothing left to do
+        for other in others:
+            other.result()
 
 
 class Shared:

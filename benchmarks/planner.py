@@ -1,0 +1,125 @@
+"""How good the planner is, and how its constants come about.
+
+    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python benchmarks/planner.py regret|fit
+
+``regret`` draws 200 problems log-uniformly (sizes, kernels, channels, dtypes, strides; seed 0), runs every method that
+can do them on one thread, in turn, and prints quantiles of time(auto) / min(all methods), each the minimum of
+interleaved medians of five. ``fit`` draws others, and prints the constants of ``src/convcli/engine/costs.py`` that make
+the estimates come nearest to the times. An estimate is linear in the constants, so that the work a constant stands for
+is the estimate with that constant 1 and the others 0; the fit is non-negative least squares of relative errors. Let
+nothing else run meanwhile.
+"""
+
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import statistics
+import sys
+import time
+
+import numpy as np
+from scipy.optimize import nnls
+
+from convcli.engine.conv import as_bias
+from convcli.engine.correlate import Correlation, correlate
+from convcli.engine.costs import COSTS
+from convcli.engine.methods import METHODS
+from convcli.engine.plan import estimate, make_plan
+from convcli.engine.problem import Problem
+from convcli.engine.shapes import conv_window
+from convcli.engine.store import Store
+
+MOST_SECONDS = 0.3  # a method that is estimated to take longer, and ten times as long as the best, is not run
+KINDS = ("dense", "dense", "dense", "uniform", "rank 1", "integers")
+
+
+def draw(rng: np.random.Generator) -> tuple[Correlation, np.dtype]:
+    """A problem, and the dtype of its result."""
+
+    def between(low: float, high: float) -> int:
+        return int(np.rint(np.exp(rng.uniform(np.log(low), np.log(high)))))
+
+    while True:
+        height, width, pitch, stride = between(8, 3000), between(8, 3000), 1, min(4, between(1, 4))
+        kernel, channels, outputs = (between(1, 40), between(1, 40)), between(1, 128), between(1, 128)
+        kind, dtype = rng.choice(KINDS), np.dtype(rng.choice(["u1", "f4", "f4", "f8"]))
+        if rng.random() < 0.6:  # a picture
+            channels, outputs, pitch = 1, 1, int(rng.choice([1, 1, 3, 4]))
+        work = height * width * pitch * channels * outputs * kernel[0] * kernel[1] / stride**2
+        if min(height, width) >= max(kernel) and 1e3 < work < 1e10:
+            break
+    weight = rng.standard_normal((outputs, channels, *kernel))
+    if kind == "uniform":
+        weight[:] = weight[:, :, :1, :1]
+    elif kind == "rank 1":
+        weight = weight[:, :, :, :1] * weight[:, :, :1]
+    elif kind == "integers":
+        weight = np.rint(3 * weight)
+    shape = (1, channels, height, width, pitch)
+    cells = (rng.random(shape) * 255).astype(dtype)
+    window = conv_window((height, width), kernel, padding="same", stride=stride)
+    return Correlation(cells, weight, window, bias=as_bias(0, outputs)), dtype
+
+
+def times(ask: Correlation, target: np.dtype, methods: list[str], runs: int) -> dict[str, float]:
+    """Median seconds of each method, in turn."""
+    store = Store(np.empty(ask.shape, target))
+    spent: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(runs + 1):
+        for name in methods:
+            start = time.perf_counter()
+            correlate(ask, store, method=name, threads=1)
+            spent[name].append(time.perf_counter() - start)
+    return {name: statistics.median(mine[1:]) for name, mine in spent.items()}
+
+
+def worth_running(problem: Problem) -> list[str]:
+    """The methods that can do it, but for hopeless ones."""
+    able = [one for one in make_plan(problem).candidates if not one.refused]
+    best = min(one.seconds for one in able)
+    return [one.method for one in able if one.seconds < max(MOST_SECONDS, 10 * best) and one.seconds < 100 * best]
+
+
+def regret(count: int = 200) -> None:
+    """Print how far the planner's choice is from the best."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(count):
+        ask, target = draw(rng)
+        problem = ask.problem(target.kind in "iu")
+        chosen = make_plan(problem).method
+        spent = times(ask, target, worth_running(problem), 5)
+        best = min(spent, key=spent.__getitem__)
+        found.append(spent[chosen] / spent[best])
+        if found[-1] > 1.2:
+            print(f"{found[-1]:.2f} {chosen} {spent[chosen]:.2e} s, {best} {spent[best]:.2e} s:\n{make_plan(problem)}")
+    print("regret p50 {:.2f}, p90 {:.2f}, p95 {:.2f}, worst {:.2f}".format(*np.quantile(found, [0.5, 0.9, 0.95, 1])))
+
+
+def fit(count: int = 250) -> None:
+    """Print constants."""
+    rng, work, spent = np.random.default_rng(1), [], []
+    names = list(COSTS)
+    for _ in range(count):
+        ask, target = draw(rng)
+        problem = ask.problem(target.kind in "iu")
+        for name, seconds in times(ask, target, worth_running(problem), 3).items():
+            work.append([_unit(names, one, name, problem) / seconds for one in names])
+            spent.append(1.0)
+    constants, _ = nnls(np.array(work), np.array(spent))
+    for name, constant in zip(names, constants, strict=True):
+        print(f'    "{name}": {constant:.1e},')
+
+
+def _unit(names: list[str], one: str, method: str, problem: Problem) -> float:
+    """The work that constant ``one`` stands for."""
+    before = dict(COSTS)
+    COSTS.update({name: float(name == one) for name in names})
+    try:
+        return estimate(METHODS[method], problem)
+    finally:
+        COSTS.update(before)
+
+
+if __name__ == "__main__":
+    {"regret": regret, "fit": fit}[sys.argv[1]]()

@@ -1,0 +1,145 @@
+"""FFT: overlapping tiles multiplied with the kernel's spectrum. Its time hardly depends on the kernel's size.
+
+Each transform runs over a row of tiles at once. ``norm="ortho"`` is not for the norm's sake: NumPy then passes its
+factor as a float of the array's kind, while the default passes the integer 1, which sends every float32 transform
+through a casting buffer and makes it two to seven times slower (NumPy 2.4).
+"""
+
+from math import log2, prod
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from convcli.engine.costs import COSTS
+from convcli.engine.problem import Array, Method, Problem, Runner, refuses_integers
+from convcli.engine.scratch import Scratch
+from convcli.engine.shapes import Pair
+
+AT_ONCE = 1 << 18  # values transformed by one call
+LONGEST = 1024  # transform, unless the kernel needs more: two dimensions of it are 8 MB for each thread
+MOST_SPECTRA = 1 << 23  # values of the weight's spectra, 64 MB in complex64
+SIZES = sorted(
+    two * odd for two in (2**n for n in range(1, 16)) for odd in (1, 3, 5, 9, 15) if 8 <= two * odd <= 1 << 15
+)
+EXACT = 1 << 40  # below this a float64 transform errs by far less than the half that rounding forgives
+
+
+def bind(problem: Problem, weight: Array) -> Runner:
+    """Transform the weight once; a runner transforms, multiplies, adds up channels and transforms back."""
+    (sy, sx), (dy, dx), (ky, kx) = problem.window.stride, problem.window.dilation, problem.window.effective
+    (height, width), inner = sizes(problem), np.dtype(dtype(problem)).char.upper()  # the complex of the same size
+    outputs, channels = weight.shape[:2]
+    spread = np.zeros((outputs, channels, ky, kx), weight.dtype)
+    spread[..., ::dy, ::dx] = weight
+    spectra = np.conj(np.fft.rfft2(spread, (height, width))).astype(inner)
+    per_tile = (width - kx) // sx + 1  # outputs of a tile in a row
+
+    def run(block: Array, out: Array, scratch: Scratch) -> None:
+        tiles, rest = divmod(out.shape[2], per_tile)
+        for value in range(problem.pitch):
+            if tiles:
+                transform(block[..., value], out[:, :, : tiles * per_tile, value], tiles, scratch)
+            if rest:
+                last = tiles * per_tile
+                transform(block[:, :, last * sx :, value], out[:, :, last:, value], 1, scratch)
+
+    def transform(block: Array, out: Array, tiles: int, scratch: Scratch) -> None:
+        """A row of tiles: ``(C, rows, columns)`` to ``(O, rows', columns')``."""
+        rows, each = out.shape[1], out.shape[2] // tiles
+        tall, wide = (rows - 1) * sy + ky, (each - 1) * sx + kx
+        plane, line, column = block.strides
+        windows = as_strided(block, (channels, tiles, tall, wide), (plane, each * sx * column, line, column))
+        cells = scratch("cells", (channels, tiles, height, width // 2 + 1), inner)
+        np.fft.rfft(windows, width, out=cells[..., :tall, :], norm="ortho")
+        cells[..., tall:, :] = 0
+        np.fft.fft(cells, axis=-2, out=cells, norm="ortho")
+        total = cells[0] if channels * outputs == 1 else scratch("total", cells.shape[1:], inner)
+        results = scratch("results", (tiles, rows, width), block.dtype)
+        for o in range(outputs):
+            np.multiply(cells[0], spectra[o, 0], out=total)
+            for c in range(1, channels):
+                total += np.multiply(cells[c], spectra[o, c], out=scratch("term", total.shape, inner))
+            np.fft.ifft(total, axis=-2, out=total, norm="ortho")
+            np.fft.irfft(total[:, : (rows - 1) * sy + 1 : sy], width, out=results, norm="ortho")
+            if problem.bound is not None:
+                np.rint(results, out=results)
+            across = results[..., : (each - 1) * sx + 1 : sx]
+            out[o].reshape(rows, tiles, each)[...] = across.swapaxes(0, 1)
+
+    return run
+
+
+def sizes(problem: Problem) -> Pair:
+    """Height and width of a transform."""
+    return best_size(problem, 0), best_size(problem, 1)
+
+
+def best_size(problem: Problem, axis: int) -> int:
+    """The length that costs least for each output it gives, no longer than all outputs need."""
+    reach, need = problem.window.effective[axis], problem.window.span(axis, 0, problem.window.output[axis])[1]
+    enough = next((size for size in SIZES if size >= need), need + need % 2)
+    lengths = [size for size in SIZES if reach <= size <= min(enough, max(LONGEST, 2 * reach))] or [enough]
+    best: int = min(lengths, key=lambda size: size * (log2(size) + 6) / (min(size, need) - reach + 1))
+    return best
+
+
+def refuses(problem: Problem) -> str | None:
+    """Integers that rounding would not restore, and weights whose spectra would fill the memory."""
+    if problem.bound is not None and problem.bound >= EXACT:
+        return "would not be exact for sums this large"
+    if problem.outputs * problem.channels * prod(sizes(problem)) > MOST_SPECTRA:
+        return "would hold too many spectra"
+    return refuses_integers(problem)
+
+
+def dtype(problem: Problem) -> str:
+    """float64 where rounding must restore exact integers."""
+    return problem.dtype if problem.bound is None else "float64"
+
+
+def tile(problem: Problem) -> Pair:
+    """A row of transforms."""
+    (height, width), (ky, kx), (sy, sx) = sizes(problem), problem.window.effective, problem.window.stride
+    count = max(1, AT_ONCE // (problem.channels * height * width))
+    rows, columns = (height - ky) // sy + 1, ((width - kx) // sx + 1) * count
+    return min(rows, problem.window.output[0]), min(columns, problem.window.output[1])
+
+
+def cost(problem: Problem) -> float:
+    """n log n for the transforms there and back, and the products."""
+    (height, width), (ky, kx), (sy, sx) = sizes(problem), problem.window.effective, problem.window.stride
+    rows, columns = (height - ky) // sy + 1, (width - kx) // sx + 1
+    tiles = problem.planes * -(-problem.window.output[0] // rows) * -(-problem.window.output[1] // columns)
+    values = height * width * problem.pitch * np.dtype(dtype(problem)).itemsize
+    step = log2(height * width) * COSTS["fft.step"]
+    pairs = problem.channels * problem.outputs
+    return values * (
+        tiles * ((problem.channels + problem.outputs) * step + pairs * COSTS["fft.product"])
+        + 2 * pairs * step / problem.pitch  # the weight's spectra, in float64
+    )
+
+
+def calls(problem: Problem) -> float:
+    """Transforms there and back, twice where a tile is left over, and two for each product."""
+    return problem.pitch * (10 + problem.outputs * (6 + 4 * problem.channels))
+
+
+def scratch(problem: Problem) -> int:
+    """Spectra of a row of tiles and what is made of them."""
+    height, width = sizes(problem)
+    count = -(-tile(problem)[1] * problem.window.stride[1] // width)
+    return (problem.channels + 3) * count * height * width * np.dtype(dtype(problem)).itemsize
+
+
+METHOD = Method(
+    "fft",
+    "overlapping tiles multiplied with the kernel's spectrum",
+    bind,
+    refuses,
+    tile,
+    cost,
+    calls,
+    scratch,
+    faithful=False,
+    dtype=dtype,
+)

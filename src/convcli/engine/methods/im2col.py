@@ -1,0 +1,81 @@
+"""im2col: the window of every output pixel of a tile as one column of a matrix, all outputs as one product.
+
+The copy costs a pass for each tap, little beside the product when there are many outputs. Rows shorter than BLAS likes
+are no trouble here, for a tile's rows are one long row.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from convcli.engine.costs import copy_cost, gemm_cost
+from convcli.engine.problem import Array, Method, Problem, Runner, refuses_integers
+from convcli.engine.scratch import Scratch
+from convcli.engine.shapes import Pair
+
+VALUES = 1 << 19  # of a tile's columns
+
+
+def bind(problem: Problem, weight: Array) -> Runner:
+    """The weight as a matrix; a runner copies the windows and multiplies."""
+    (sy, sx), (dy, dx) = problem.window.stride, problem.window.dilation
+    matrix = np.ascontiguousarray(weight).reshape(len(weight), -1)
+
+    def run(block: Array, out: Array, scratch: Scratch) -> None:
+        shape = *weight.shape[1:], *out.shape[1:]
+        plane, line, column, value = block.strides
+        windows = as_strided(block, shape, (plane, dy * line, dx * column, sy * line, sx * column, value))
+        cells = scratch("columns", shape, out.dtype)
+        cells[...] = windows
+        flat = out.reshape(len(out), -1)
+        np.matmul(matrix, cells.reshape(matrix.shape[1], -1), out=flat)
+        if not np.may_share_memory(flat, out):  # the tile does not span whole rows, so that was a copy
+            out[...] = flat.reshape(out.shape)
+
+    return run
+
+
+def depth(problem: Problem) -> int:
+    """Numbers under a window."""
+    kh, kw = problem.window.kernel
+    return problem.channels * kh * kw
+
+
+def tile(problem: Problem) -> Pair:
+    """Whole rows as long as they fit."""
+    height, width = problem.window.output
+    pixels = max(1, VALUES // (depth(problem) * problem.pitch))
+    return min(height, max(1, pixels // width)), min(width, max(pixels, 16))
+
+
+def cost(problem: Problem) -> float:
+    """The copy of each tap, and a product for each tile."""
+    rows, columns = tile(problem)
+    pixels, length = problem.values // problem.outputs, rows * columns * problem.pitch
+    strided = problem.window.stride[1] > 1
+    run = problem.pitch if strided else columns * problem.pitch
+    copies = copy_cost(pixels * depth(problem), run, strided, problem.itemsize)
+    return copies + gemm_cost(pixels / length, problem.outputs, depth(problem), length, problem.itemsize)
+
+
+def calls(_problem: Problem) -> float:
+    """The copy and the product."""
+    return 2
+
+
+def scratch(problem: Problem) -> int:
+    """The columns of a tile."""
+    rows, columns = tile(problem)
+    return depth(problem) * rows * columns * problem.pitch * problem.itemsize
+
+
+METHOD = Method(
+    "im2col",
+    "every window of a tile as a column of one product",
+    bind,
+    refuses_integers,
+    tile,
+    cost,
+    calls,
+    scratch,
+    faithful=True,
+)

@@ -1,0 +1,204 @@
+"""Separable and low-rank kernels: a sum of columns times rows, each row and column one product with a banded matrix.
+
+From the left a band sums a block's rows, from the right its columns. Interleaved values are spread over the right-hand
+band, or taken apart before it where the kernel is long. The bands' zeros are the price: a block of B outputs multiplies
+B + k - 1 numbers for each, in place of k.
+"""
+
+from math import gcd
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from convcli.engine.costs import COSTS, gemm_cost
+from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, refuses_integers
+from convcli.engine.scratch import Scratch
+from convcli.engine.shapes import Pair
+
+VALUES = 1 << 19  # of a block
+MOST_TERMS = 16
+Term = tuple[Array, Array]  # a column (kh,) and a row (kw,)
+
+
+def terms(kernel: Array, most: int = MOST_TERMS) -> list[Term] | None:
+    """Columns and rows whose products add up to a kernel, or None where more than ``most`` would be needed.
+
+    Cross approximation with full pivoting (Gaussian elimination, in other words): the greatest number that is left
+    names the next column and row. A product of whole numbers comes out in whole numbers.
+    """
+    left = kernel.astype(np.float64)
+    found: list[Term] = []
+    tolerance = 4 * np.finfo(kernel.dtype).eps * np.abs(left).max()  # the numbers are rounded themselves
+    whole = bool((left == np.rint(left)).all())
+    while True:
+        i, j = np.unravel_index(np.abs(left).argmax(), left.shape)
+        if abs(left[i, j]) <= (min(tolerance, 0.5) if whole else tolerance):
+            return found
+        if len(found) == most:
+            return None
+        row, divisor = left[i].copy(), left[i, j]
+        if whole and not found:
+            row /= gcd(*(int(one) for one in row))
+            divisor = row[j]
+        column = left[:, j] / divisor
+        found.append((column, row))
+        left -= np.outer(column, row)
+
+
+def rank(kernel: Array, exact: bool) -> int:
+    """How many terms a kernel has, 0 if too many; an ``exact`` one only if they are whole numbers."""
+    found = terms(kernel)
+    if found is None or (exact and any((part != np.rint(part)).any() for term in found for part in term)):
+        return 0
+    return max(1, len(found))
+
+
+def bind(problem: Problem, weight: Array) -> Runner:
+    """Lay the bands out once."""
+    (sy, sx), (dy, dx) = problem.window.stride, problem.window.dilation
+    rows, columns = block_rows(problem), block_columns(problem)
+    spread = 1 if apart(problem) else problem.pitch
+    bands = [
+        [
+            (
+                channel,
+                band(column, rows, sy, dy).astype(weight.dtype),
+                np.kron(band(row, columns, sx, dx), np.eye(spread)).T.astype(weight.dtype, order="C"),
+            )
+            for channel, kernel in enumerate(kernels)
+            for column, row in terms(kernel) or ()
+        ]
+        for kernels in weight
+    ]
+
+    def run(block: Array, out: Array, scratch: Scratch) -> None:
+        _, tall, wide, pitch = out.shape
+        _, line, _, value = block.strides
+        depth, across, planes = block.shape[1], block.shape[2] * spread, pitch // spread
+        down = scratch("down", (tall, across * planes), out.dtype)
+        plane = scratch("plane", (tall, across), out.dtype) if planes > 1 else down
+        sums = scratch("sums", (tall, wide * spread), out.dtype)
+        for result, pairs in zip(out, bands, strict=True):
+            if not pairs:
+                result[...] = 0
+            for number, (channel, left, right) in enumerate(pairs):
+                multiply_rows(left, rows * sy, as_strided(block[channel], (depth, down.shape[1]), (line, value)), down)
+                for place in range(planes):
+                    if planes > 1:
+                        plane[...] = down[:, place::planes]
+                    target = as_strided(result[..., place:], sums.shape, (result.strides[0], planes * value))
+                    direct = planes == 1 and not number
+                    multiply_columns(plane, columns * sx * spread, right, target if direct else sums)
+                    if number:
+                        target += sums
+                    elif not direct:
+                        target[...] = sums
+
+    return run
+
+
+def band(weights: Array, outputs: int, stride: int, dilation: int) -> Array:
+    """``(outputs, inputs)``: row under row the weights, each a stride further on."""
+    reach = (len(weights) - 1) * dilation + 1
+    matrix = np.zeros((outputs, (outputs - 1) * stride + reach))
+    for output, row in enumerate(matrix):
+        row[output * stride : output * stride + reach : dilation] = weights
+    return matrix
+
+
+def multiply_rows(matrix: Array, step: int, cells: Array, out: Array) -> None:
+    """``matrix`` times one block of rows after the other, ``step`` apart; all whole blocks are one call."""
+    size, reach = matrix.shape
+    count, rest = divmod(len(out), size)
+    if count:
+        (line, value), (out_line, out_value) = cells.strides, out.strides
+        blocks = as_strided(cells, (count, reach, cells.shape[1]), (step * line, line, value))
+        np.matmul(
+            matrix, blocks, out=as_strided(out, (count, size, out.shape[1]), (size * out_line, out_line, out_value))
+        )
+    if rest:
+        cells = cells[count * step :]
+        np.matmul(matrix[:rest, : len(cells)], cells, out=out[count * size :])
+
+
+def multiply_columns(cells: Array, step: int, matrix: Array, out: Array) -> None:
+    """One block of columns after the other times ``matrix``, as :func:`multiply_rows` does it with rows."""
+    reach, size = matrix.shape
+    count, rest = divmod(out.shape[1], size)
+    if count:
+        (line, value), (out_line, out_value) = cells.strides, out.strides
+        blocks = as_strided(cells, (count, len(cells), reach), (step * value, line, value))
+        np.matmul(blocks, matrix, out=as_strided(out, (count, len(out), size), (size * out_value, out_line, out_value)))
+    if rest:
+        cells = cells[:, count * step :]
+        np.matmul(cells, matrix[: cells.shape[1], :rest], out=out[:, count * size :])
+
+
+# How many outputs a band makes at a time was measured: more of them make better use of BLAS, fewer keep the band full.
+
+
+def block_rows(problem: Problem) -> int:
+    """Output rows of the band from the left."""
+    reach = problem.window.effective[0]
+    return min(problem.window.output[0], 4 if reach <= 12 else 8 if reach <= 32 else 16)
+
+
+def block_columns(problem: Problem) -> int:
+    """Output columns of the band from the right."""
+    return min(problem.window.output[1], 4 if problem.pitch > 1 and not apart(problem) else 16)
+
+
+def apart(problem: Problem) -> bool:
+    """Whether interleaved values are better taken apart than spread over a band with as many zeros between."""
+    return problem.pitch > 1 and problem.window.effective[1] > 12
+
+
+def refuses(problem: Problem) -> str | None:
+    """Kernels of many terms, and whole numbers that its terms would not keep."""
+    if not problem.rank:
+        return "finds no few columns and rows that make up the kernel" + ("" if problem.bound is None else " exactly")
+    return refuses_integers(problem)
+
+
+def tile(problem: Problem) -> Pair:
+    """Some times as wide as the kernel, for columns beside a tile are summed again for the next."""
+    ky, kx = problem.window.effective
+    rows = max(64, ky // 2)
+    return fit_tile(problem, max(VALUES, (rows + ky) * 5 * kx * problem.channels * problem.pitch), rows)
+
+
+def cost(problem: Problem) -> float:
+    """Both products of each term, and the making of the bands."""
+    (sy, sx), (ky, kx) = problem.window.stride, problem.window.effective
+    (height, width), (tall, wide) = problem.window.output, tile(problem)
+    down, across, spread = block_rows(problem), block_columns(problem), 1 if apart(problem) else problem.pitch
+    planes, size = problem.pitch // spread, problem.itemsize
+    terms = problem.channels * problem.outputs * problem.rank
+    tiles = problem.planes * -(-height // tall) * -(-width // wide)
+    length = ((wide - 1) * sx + kx) * problem.pitch
+    left = gemm_cost(tall / down, down, (down - 1) * sy + ky, length, size)
+    right = gemm_cost(planes * wide / across, tall, ((across - 1) * sx + kx) * spread, across * spread, size)
+    return terms * (tiles * (left + right) + (down + across + 20) * COSTS["numpy.call"])
+
+
+def calls(problem: Problem) -> float:
+    """Up to five for each term."""
+    return 5 * problem.rank * problem.channels * problem.outputs
+
+
+def scratch(problem: Problem) -> int:
+    """The sums of columns, and a term."""
+    return 2 * VALUES * problem.itemsize
+
+
+METHOD = Method(
+    "separable",
+    "a few columns times rows, each a product with a banded matrix",
+    bind,
+    refuses,
+    tile,
+    cost,
+    calls,
+    scratch,
+    faithful=False,
+)

@@ -1,0 +1,25 @@
+"""Working memory of one thread."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+class Scratch:
+    """Arrays that one thread works in, made once and used again: fresh memory costs a page fault every 4 KB."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, NDArray[Any]] = {}
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An array with anything in it, the caller's until the same name is asked for again."""
+        kind = np.dtype(dtype)
+        if kind.kind == "O":
+            return np.empty(shape, kind)
+        size = prod(shape) * kind.itemsize
+        memory = self._memory.get(name)
+        if memory is None or memory.nbytes < size:
+            memory = self._memory[name] = np.empty(size, np.uint8)
+        return memory[:size].view(kind).reshape(shape)
