@@ -16,7 +16,7 @@ from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
 AT_ONCE = 1 << 18  # values transformed by one call
-LONGEST = 1024  # transform, unless the kernel needs more: two dimensions of it are 8 MB for each thread
+LONGEST = 768  # transform, unless the kernel needs more: memory grows with its square
 MOST_SPECTRA = 1 << 23  # values of the weight's spectra, 64 MB in complex64
 SIZES = sorted(
     two * odd for two in (2**n for n in range(1, 16)) for odd in (1, 3, 5, 9, 15) if 8 <= two * odd <= 1 << 15
@@ -31,7 +31,8 @@ def bind(problem: Problem, weight: Array) -> Runner:
     outputs, channels = weight.shape[:2]
     spread = np.zeros((outputs, channels, ky, kx), weight.dtype)
     spread[..., ::dy, ::dx] = weight
-    spectra = np.conj(np.fft.rfft2(spread, (height, width))).astype(inner)
+    spectra = np.fft.rfft2(spread, (height, width)).astype(inner, copy=False)
+    np.conjugate(spectra, out=spectra)  # a correlation, not a convolution
     per_tile = (width - kx) // sx + 1  # outputs of a tile in a row
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
@@ -78,7 +79,7 @@ def best_size(problem: Problem, axis: int) -> int:
     """The length that costs least for each output it gives, no longer than all outputs need."""
     reach, need = problem.window.effective[axis], problem.window.span(axis, 0, problem.window.output[axis])[1]
     enough = next((size for size in SIZES if size >= need), need + need % 2)
-    lengths = [size for size in SIZES if reach <= size <= min(enough, max(LONGEST, 2 * reach))] or [enough]
+    lengths = [size for size in SIZES if reach <= size <= min(enough, max(LONGEST, 7 * reach // 2))] or [enough]
     best: int = min(lengths, key=lambda size: size * (log2(size) + 6) / (min(size, need) - reach + 1))
     return best
 
@@ -115,7 +116,7 @@ def cost(problem: Problem) -> float:
     pairs = problem.channels * problem.outputs
     return values * (
         tiles * ((problem.channels + problem.outputs) * step + pairs * COSTS["fft.product"])
-        + 2 * pairs * step / problem.pitch  # the weight's spectra, in float64
+        + 2 * pairs * step / problem.pitch  # the weight's spectra, by the slow way
     )
 
 
