@@ -1,6 +1,7 @@
 """The doors of convolution: arguments checked and brought to one form."""
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from convcli.engine.correlate import Correlation, correlate
 from convcli.engine.pad import BoundaryLike, parse_boundary
 from convcli.engine.plan import Plan, make_plan
-from convcli.engine.shapes import PaddingLike, PairLike, as_pair, conv_window
+from convcli.engine.shapes import PaddingLike, PairLike, conv_window
 from convcli.engine.store import Store
 from convcli.errors import ConvcliError, ShapeError
 from convcli.words import AUTO, Boundary, Combine, Padding
@@ -115,6 +116,8 @@ def _layer(
     array = as_cells(x, "x", (2, 3, 4))
     cells = array.reshape((1,) * (4 - array.ndim) + array.shape + (1,))
     channels = cells.shape[1]
+    if channels == 0:
+        raise ShapeError(f"x has no channels: its shape is {array.shape}")
     kernels = as_weight(weight, "weight", (2, 4), flip)
     if kernels.ndim == 2:
         if groups != 1:
@@ -144,7 +147,8 @@ def _layer_shape(rank: int, weight_rank: int, shape: Sequence[int]) -> tuple[int
 
 def check_channels(weight: Sequence[int], channels: int, groups: int) -> None:
     """Raise ShapeError unless a weight ``(c_out, c_in/groups, kh, kw)`` fits the channels that come in."""
-    as_pair(groups, "groups")
+    if not hasattr(groups, "__index__") or index(groups) < 1:
+        raise ConvcliError(f"groups must be a whole number from 1, not {groups!r}")
     if weight[0] % groups:
         raise ShapeError(f"{weight[0]} output channels do not divide into {groups} groups")
     if weight[1] * groups != channels:
@@ -213,6 +217,8 @@ def _real_array(value: ArrayLike, name: str) -> Array:
         array = np.asarray(value)
     except ValueError as error:
         raise ConvcliError(f"{name} must be a regular array: {error}") from None
+    if array.dtype.kind == "O" and all(isinstance(one, int) for one in array.flat):
+        raise ConvcliError(f"{name} holds whole numbers beyond 64 bits")
     if array.dtype.kind not in "biuf":
         raise ConvcliError(f"{name} must hold real numbers, not {array.dtype}")
     return array

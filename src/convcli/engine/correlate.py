@@ -1,16 +1,16 @@
 """A convolution in its one inner form, and how it is run: planned, cut into tiles, padded, computed, stored."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convcli.engine.fold import fold
-from convcli.engine.methods import METHODS, separable, shift_add
+from convcli.engine.methods import METHODS, im2col, row_gemm, separable
 from convcli.engine.pad import Border
 from convcli.engine.plan import Plan, make_plan
-from convcli.engine.problem import Method, Problem
+from convcli.engine.problem import Method, Problem, Runner
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Window
 from convcli.engine.store import Store
@@ -52,12 +52,14 @@ class Correlation(NamedTuple):
         outputs, channels, kh, kw = self.weight.shape
         dtype, bound = self._arithmetic(integer)
         kernels = _cast(self.weight, np.dtype(dtype)).reshape(-1, kh, kw)
+        taps = int(np.count_nonzero(kernels)) // self.groups
+        if (kernels == kernels[0]).all():  # one kernel over every channel
+            kernels = kernels[:1]
         rank = 0
         if dtype in ("float32", "float64") and len(kernels) <= RANKED_KERNELS:
             ranks = [separable.rank(kernel, bound is not None) for kernel in kernels]
             rank = max(ranks) if all(ranks) else 0
         uniform = bool((kernels == kernels[:, :1, :1]).all())
-        taps = int(np.count_nonzero(kernels)) // self.groups
         return Problem(
             n * self.groups, channels, outputs // self.groups, pitch, self.window, dtype, taps, rank, uniform, bound
         )
@@ -72,7 +74,7 @@ class Correlation(NamedTuple):
         if not (_integral(self.weight) and _integral(bias) and float(fill).is_integer()):
             return ("float64" if self.cells.dtype.itemsize > 2 else "float32"), None
         sums = max(sum(abs(int(one)) for one in kernels.flat) for kernels in self.weight)
-        bound = sums * max(_peak(self.cells), abs(int(fill))) + max(abs(int(one)) for one in bias.flat)
+        bound = sums * max(1, _peak(self.cells), abs(int(fill))) + max(abs(int(one)) for one in bias.flat)
         if bound < FLOAT32_EXACT:
             return "float32", bound
         if bound < FLOAT64_EXACT or not integer:
@@ -104,10 +106,23 @@ class _Run:
         self.dtype = np.dtype(method.dtype(problem))
         self.border = Border(ask.window.size, ask.window.pads, ask.boundary)
         self.weights = np.split(_cast(ask.weight, self.dtype), ask.groups)
-        self.runners = [method.bind(problem, weight) for weight in self.weights]
+        self.runners = self._bind(method)
         self.bias = None if ask.bias is None else _cast(ask.bias[:, None, None, None], self.dtype)
         self.finite = ask.cells.dtype.kind != "f" and float(np.abs(ask.weight).sum()) < SURELY_FINITE
         self.direct = ask.combine is None and store.direct(self.dtype)
+
+    @cached_property
+    def strict_runners(self) -> list[Runner]:
+        """Those of a method that suits all numbers."""
+        strict = im2col.METHOD if row_gemm.METHOD.refuses(self.problem) else row_gemm.METHOD
+        return self._bind(strict)
+
+    def _bind(self, method: Method) -> list[Runner]:
+        """A runner for each group, the same where all have one kernel."""
+        first, *rest = self.weights
+        if rest and all((weight == first).all() for weight in rest):
+            return [method.bind(self.problem, first)] * len(self.weights)
+        return [method.bind(self.problem, weight) for weight in self.weights]
 
     def tiles(self) -> Iterator[Tile]:
         """Every item and group, and its output rows and columns cut into tiles that the method likes."""
@@ -126,7 +141,7 @@ class _Run:
 
     def compute(self, item: int, group: int, rows: slice, columns: slice, scratch: Scratch) -> None:
         """One tile, from its border to its place in the store."""
-        ask, problem, window, run = self.ask, self.problem, self.ask.window, self.runners[group]
+        ask, problem, window = self.ask, self.problem, self.ask.window
         cells = ask.cells[item, group * problem.channels : (group + 1) * problem.channels]
         spans = window.span(0, rows.start, rows.stop), window.span(1, columns.start, columns.stop)
         block = self.border.tile(cells, *spans, self.dtype, scratch)
@@ -135,57 +150,24 @@ class _Run:
         place = item, channels, rows, columns
         shape = problem.outputs, rows.stop - rows.start, columns.stop - columns.start, problem.pitch
         out = self.store.array[place] if self.direct else scratch("out", shape, self.dtype)
-        if self.method.faithful or cells.dtype.kind != "f" or _all_finite(block):
-            run(block, out, scratch)
-        else:
-            bad = np.logical_not(np.isfinite(block))
-            run(np.where(bad, block.dtype.type(0), block), out, scratch)
-            _redo(window, self.weights[group], block, np.asarray(bad.any(axis=0)), out, scratch)
+        suitable = cells.dtype.kind != "f" or self.method.suits(block)
+        (self.runners if suitable else self.strict_runners)[group](block, out, scratch)
         if ask.combine is not None:
-            out = _combined(out, ask.combine)
+            out = _combined(out, ask.combine, problem.bound)
         if self.bias is not None:
             out += self.bias[channels]
         if not self.direct:
             self.store.put(place, out, self.finite)
 
 
-def _all_finite(block: Array) -> bool:
-    lines = block.reshape(*block.shape[:2], -1)
-    return bool(np.isfinite(np.vecdot(lines, lines)).all() or np.isfinite(block).all())
-
-
-def _redo(window: Window, weight: Array, block: Array, bad: Array, out: Array, scratch: Scratch) -> None:
-    """The definition itself for every output whose window holds a cell that is NaN or Inf.
-
-    A matrix product with bands or an FFT would carry it to outputs whose window does not hold it.
-    """
-    for axis in (0, 1):
-        bad = fold(
-            np.logical_or,
-            bad,
-            axis,
-            window.kernel[axis],
-            out.shape[1 + axis],
-            scratch,
-            stride=window.stride[axis],
-            dilation=window.dilation[axis],
-        )
-    lines, places = np.flatnonzero(bad.any(axis=(1, 2))), np.flatnonzero(bad.any(axis=(0, 2)))
-    if not lines.size:
-        return
-    rows, columns = slice(lines[0], lines[-1] + 1), slice(places[0], places[-1] + 1)
-    (top, bottom), (left, right) = window.span(0, rows.start, rows.stop), window.span(1, columns.start, columns.stop)
-    exact = np.empty_like(out[:, rows, columns])
-    shift_add.define(window, weight, block[:, top:bottom, left:right], exact)
-    np.copyto(out[:, rows, columns], exact, where=bad[rows, columns])
-
-
-def _combined(responses: Array, combine: Combine) -> Array:
+def _combined(responses: Array, combine: Combine, bound: int | None) -> Array:
     """``(O, rows, columns, P)`` to one response, keeping the axis."""
     if combine is Combine.MAXIMUM:
         return np.asarray(responses.max(axis=0, keepdims=True))
-    squares = np.square(responses, dtype=np.result_type(responses, np.float32))  # int16 would overflow
-    total = squares.sum(axis=0, keepdims=True)
+    if bound is not None:  # squares of integers are exact, too
+        small = bound**2 * len(responses) < FLOAT32_EXACT
+        responses = responses.astype(np.float32 if small else np.float64)
+    total = np.square(responses).sum(axis=0, keepdims=True)
     return np.asarray(np.sqrt(total, out=total))
 
 

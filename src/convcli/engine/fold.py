@@ -25,41 +25,50 @@ def fold(
     """``outputs`` windows of ``size`` cells along an axis, in ``out`` or in memory of ``scratch``.
 
     Tap by tap, ``size`` - 1 passes over the outputs; or, where that is less work, by doubling: pairs, then pairs of
-    pairs, and of those as many as make up the window. Maxima and minima may overlap, sums may not.
+    pairs, and of those as many as make up the window. Two that overlap will do for a maximum, a minimum or an "or";
+    sums are put together without overlap: 7 cells are the first one, the two after it and the four after those.
     """
-    doublings = size.bit_length() - 1
-    overlap = ufunc is not np.add
-    pieces = (1 if size == 1 << doublings else 2) if overlap else size.bit_count()
-    if (size - 1) <= (doublings + pieces - 1) * stride:
-        parts = [(cells, i * dilation) for i in range(size)]
-    else:
-        levels = [cells]
-        length = (outputs - 1) * stride + (size - 1) * dilation + 1
-        for level in range(doublings):
-            step = dilation << level
-            length -= step
-            target = scratch(f"fold {axis} {level}", _resized(cells, axis, length), cells.dtype)
-            ufunc(_taken(levels[-1], axis, 0, length), _taken(levels[-1], axis, step, length), out=target)
-            levels.append(target)
-        if overlap:
-            parts = [(levels[-1], 0), (levels[-1], (size - (1 << doublings)) * dilation)][:pieces]
-        else:
-            chosen = [level for level in range(doublings + 1) if size >> level & 1]
-            parts = [(levels[level], (size & ((1 << level) - 1)) * dilation) for level in chosen]
-    first, *rest = [_taken(array, axis, offset, outputs, stride) for array, offset in parts]
     folded = scratch(f"folded {axis}", _resized(cells, axis, outputs), cells.dtype) if out is None else out
-    if not rest:
-        folded[...] = first
-        return folded
-    ufunc(first, rest[0], out=folded)
-    for part in rest[1:]:
+    doublings, overlap = size.bit_length() - 1, ufunc is not np.add
+    if size - 1 <= _doubling_passes(size, overlap) * stride:
+        parts = [_taken(cells, axis, i * dilation, outputs, stride) for i in range(size)]
+    else:
+        parts, done, length = [], 0, (outputs - 1) * stride + (size - 1) * dilation + 1
+        for level in range(doublings + 1):
+            if level:
+                step = dilation << (level - 1)
+                length -= step
+                target = scratch(f"fold {axis} {level % 2}", _resized(cells, axis, length), cells.dtype)
+                cells = ufunc(_taken(cells, axis, 0, length), _taken(cells, axis, step, length), out=target)
+            if not overlap and size >> level & 1 and level < doublings:  # its memory is wanted again
+                part = _taken(cells, axis, done * dilation, outputs, stride)
+                parts = [np.add(parts[0], part, out=folded) if parts else _copied(part, folded)]
+                done += 1 << level
+        parts.append(_taken(cells, axis, done * dilation, outputs, stride))
+        if overlap and size != 1 << doublings:
+            parts.append(_taken(cells, axis, (size - (1 << doublings)) * dilation, outputs, stride))
+    if len(parts) == 1:
+        return _copied(parts[0], folded)
+    ufunc(parts[0], parts[1], out=folded)
+    for part in parts[2:]:
         ufunc(folded, part, out=folded)
     return folded
 
 
-def passes(size: int, stride: int) -> float:
+def passes(size: int, stride: int) -> int:
     """Passes of a sum over the outputs that :func:`fold` needs."""
-    return min(size - 1, (size.bit_length() + size.bit_count() - 2) * stride) + 1
+    return min(size - 1, _doubling_passes(size, False) * stride) + 1
+
+
+def _doubling_passes(size: int, overlap: bool) -> int:
+    """Doublings, and what puts the window together from them."""
+    pieces = int(size & (size - 1) > 0) if overlap else size.bit_count() - 1
+    return size.bit_length() - 1 + pieces
+
+
+def _copied(cells: Array, out: Array) -> Array:
+    out[...] = cells
+    return out
 
 
 def _taken(cells: Array, axis: int, first: int, count: int, step: int = 1) -> Array:

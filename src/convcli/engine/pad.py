@@ -87,8 +87,9 @@ class Border:
             if strip.start < strip.stop:
                 out[:, strip] = cells[:, row_index[strip, None], column_index]
         if self.fill is not None:
-            out[:, row_index == _FILL] = self.fill
-            out[:, :, column_index == _FILL] = self.fill
+            fill = int(self.fill) if out.dtype.kind == "O" else self.fill  # a float among Python integers would spread
+            out[:, row_index == _FILL] = fill
+            out[:, :, column_index == _FILL] = fill
         return out
 
     def _inside(self, axis: int, span: Pair) -> Pair:

@@ -7,17 +7,17 @@ import numpy as np
 
 from convcli.engine.costs import COSTS
 from convcli.engine.methods import METHODS
-from convcli.engine.problem import Method, Problem
+from convcli.engine.problem import Method, Problem, block_values
 from convcli.errors import ConvcliError, suggest
 from convcli.words import AUTO
 
 
 class Candidate(NamedTuple):
-    """A method that was considered: its estimated seconds on one thread and bytes of scratch, or why it can't."""
+    """A method that was considered: its estimated seconds on one thread and bytes of memory, or why it can't."""
 
     method: str
     seconds: float
-    scratch: int
+    memory: int
     refused: str | None
 
 
@@ -39,7 +39,7 @@ class Plan(NamedTuple):
             f" ({p.taps} taps), {p.dtype}{', exact' if p.bound is not None else ''}, {p.macs:,} multiply-adds",
         ]
         for one in self.candidates:
-            price = one.refused or f"{one.seconds * 1000:.3g} ms, {one.scratch / 1024:,.0f} kB a thread"
+            price = one.refused or f"{one.seconds * 1000:.3g} ms, {one.memory / 1024:,.0f} kB a thread"
             lines.append(f"  {'*' if one.method == self.method else ' '} {one.method:12} {price}")
         return "\n".join(lines)
 
@@ -55,7 +55,7 @@ def _plan(problem: Problem, method: str) -> Plan:
     candidates = []
     for name, one in METHODS.items():
         refused = one.refuses(problem)
-        price = (float("inf"), 0) if refused else (estimate(one, problem), one.scratch(problem))
+        price = (float("inf"), 0) if refused else (estimate(one, problem), working_memory(one, problem))
         candidates.append(Candidate(name, *price, refused))
     if method == AUTO:
         best = min(candidates, key=lambda one: one.seconds)
@@ -69,15 +69,18 @@ def _plan(problem: Problem, method: str) -> Plan:
 
 def estimate(method: Method, problem: Problem) -> float:
     """Seconds on one thread: the method's own work, and what every tile costs besides."""
-    (height, width), (rows, columns) = problem.window.output, method.tile(problem)
-    tiles = problem.planes * -(-height // rows) * -(-width // columns)
-    cells = problem.cells * np.dtype(method.dtype(problem)).itemsize * COSTS["tile.cell"]
-    return (
-        COSTS["start"]
-        + method.cost(problem)
-        + cells
-        + tiles * (COSTS["tile.call"] + method.calls(problem) * COSTS["numpy.call"])
-    )
+    (height, width), tile = problem.window.output, method.tile(problem)
+    tiles = problem.planes * -(-height // tile[0]) * -(-width // tile[1])
+    block = block_values(problem, tile) * np.dtype(method.dtype(problem)).itemsize * COSTS["tile.cell"]
+    calls = COSTS["tile.call"] + method.calls(problem) * COSTS["numpy.call"]
+    return COSTS["start"] + method.cost(problem) + tiles * (block + calls)
+
+
+def working_memory(method: Method, problem: Problem) -> int:
+    """Bytes of a thread: the block of a tile, its result, and what the method needs besides."""
+    tile = method.tile(problem)
+    values = block_values(problem, tile) + problem.outputs * tile[0] * tile[1] * problem.pitch
+    return values * np.dtype(method.dtype(problem)).itemsize + method.memory(problem)
 
 
 def check_method(name: str) -> None:

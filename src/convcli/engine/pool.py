@@ -258,7 +258,5 @@ def _counts(window: Window, count_pads: bool) -> tuple[Array, Array]:
 
 
 def _whole(x: ArrayLike) -> Pair:
-    shape = np.shape(x)
-    if len(shape) < 2:
-        raise ConvcliError(f"x must have at least 2 axes, not the shape {shape}")
-    return shape[-2], shape[-1]
+    height, width = as_cells(x, "x", tuple(range(2, 65))).shape[-2:]
+    return height, width

@@ -39,12 +39,6 @@ class Problem(NamedTuple):
         return self.planes * self.outputs * prod(self.window.output) * self.pitch
 
     @property
-    def cells(self) -> int:
-        """Numbers of the padded input that some window looks at, each counted once."""
-        spans = [self.window.span(axis, 0, self.window.output[axis])[1] for axis in (0, 1)]
-        return self.planes * self.channels * prod(spans) * self.pitch
-
-    @property
     def macs(self) -> int:
         """Multiply-adds of the definition, zero weights included."""
         return self.values * self.channels * prod(self.window.kernel)
@@ -54,6 +48,8 @@ class Problem(NamedTuple):
         """Bytes of a number of the result before it is stored."""
         return np.dtype(self.dtype).itemsize
 
+
+MOST_VALUES = 1 << 20  # of a block
 
 Runner = Callable[[Array, Array, Scratch], None]
 
@@ -67,9 +63,9 @@ class Method(NamedTuple):
     ``tile(problem)``. Within a row, block and out are contiguous.
 
     ``refuses`` says in a clause why a problem can't be done, or nothing; ``cost`` estimates the seconds of its work on
-    one thread, ``calls`` how often it calls NumPy for a tile, and ``scratch`` the bytes a thread works in. A method
-    that is not ``faithful`` to IEEE arithmetic, since it leaves out products with 0 or lets a NaN or an Inf reach
-    outputs whose window does not hold it, is given finite cells only.
+    one thread, ``calls`` how often it calls NumPy for a tile, and ``memory`` the bytes a thread works in besides block
+    and out. A block of floats that does not ``suit`` a method is left to one that suits all: a NaN or an Inf would
+    reach outputs whose window does not hold it, or a product of one with 0 would be left out.
     """
 
     name: str
@@ -79,8 +75,8 @@ class Method(NamedTuple):
     tile: Callable[[Problem], Pair]
     cost: Callable[[Problem], float]
     calls: Callable[[Problem], float]
-    scratch: Callable[[Problem], int]
-    faithful: bool
+    memory: Callable[[Problem], int]
+    suits: Callable[[Array], bool] = lambda _block: True
     dtype: Callable[[Problem], str] = lambda problem: problem.dtype
 
 
@@ -89,17 +85,36 @@ def refuses_integers(problem: Problem) -> str | None:
     return None if problem.dtype in ("float32", "float64") else "needs floats, and these sums exceed what floats hold"
 
 
+def modest(block: Array) -> bool:
+    """Whether all numbers are finite and far from overflow: their squares add up."""
+    lines = block.reshape(*block.shape[:2], -1)
+    return bool(np.isfinite(np.vecdot(lines, lines)).all())
+
+
+def smallest_dtype(problem: Problem) -> str:
+    """The smallest of the dtypes that hold the sums: integers where they are exact, half the memory of floats."""
+    if problem.bound is None or problem.bound >= 1 << 31 or problem.dtype == "object":
+        return problem.dtype
+    return "int16" if problem.bound < 1 << 15 else "int32"
+
+
 def fit_tile(problem: Problem, values: int, rows: int = 1) -> Pair:
-    """Output rows, a multiple of ``rows``, by columns whose input block has about ``values`` numbers; wide first."""
+    """Output rows and columns of a tile whose input block has about ``values`` numbers.
+
+    As wide as fits above the least ``rows``, then as high as fits. Under a large or much dilated kernel most of a block
+    is border that the next tile reads again; then the least is half the kernel's height, and the block grows to three
+    times the kernel's width, up to ``MOST_VALUES``.
+    """
     (height, width), (ky, kx) = problem.window.output, problem.window.effective
     (sy, sx), depth = problem.window.stride, problem.channels * problem.pitch
-    across = values // (depth * ((rows - 1) * sy + ky))  # input columns that fit above the least rows
-    columns = min(width, max(16, (across - kx) // sx + 1))
-    down = values // (depth * ((columns - 1) * sx + kx))
-    return min(height, rows * max(1, ((down - ky) // sy + 1) // rows)), columns
+    rows = min(height, max(rows, ky // (2 * sy)))
+    tall = (rows - 1) * sy + ky
+    values = max(values, min(MOST_VALUES, tall * 3 * kx * depth))
+    columns = min(width, max(16, (values // (depth * tall) - kx) // sx + 1))
+    wide = (columns - 1) * sx + kx
+    return min(height, max(rows, (values // (depth * wide) - ky) // sy + 1)), columns
 
 
-def tile_values(problem: Problem, tile: Pair) -> int:
-    """Numbers of the padded input block and the output block of a tile."""
-    spans = [problem.window.span(axis, 0, tile[axis])[1] for axis in (0, 1)]
-    return (problem.channels * prod(spans) + problem.outputs * prod(tile)) * problem.pitch
+def block_values(problem: Problem, tile: Pair) -> int:
+    """Numbers of the padded input block of a tile."""
+    return problem.channels * prod(problem.window.span(axis, 0, tile[axis])[1] for axis in (0, 1)) * problem.pitch

@@ -48,6 +48,7 @@ def effective_size(kernel: int, dilation: int) -> int:
 
 def as_pair(value: PairLike, name: str, minimum: int = 1, maximum: int = MAX_STEP) -> Pair:
     """``3`` or ``(3, 5)`` as a checked pair."""
+    value = _plain(value)
     try:
         pair = tuple(map(index, value)) if isinstance(value, Iterable) else (index(value),) * 2
     except TypeError:
@@ -57,6 +58,11 @@ def as_pair(value: PairLike, name: str, minimum: int = 1, maximum: int = MAX_STE
     if not all(minimum <= one <= maximum for one in pair):
         raise ConvcliError(f"{name} must be from {minimum} to {maximum}, not {value!r}")
     return pair[0], pair[1]
+
+
+def _plain(value: Any) -> Any:
+    """An array as the lists and numbers it holds."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def conv_window(
@@ -159,6 +165,7 @@ def _axis_pads(n: int, k: int, s: int, padding: Padding | Pads, axis: int, keep_
 
 def _padding(value: PaddingLike) -> Padding | Pads:
     """The words, ``2``, ``(ph, pw)`` or ``((top, bottom), (left, right))``."""
+    value = _plain(value)
     if isinstance(value, str):
         try:
             return Padding(value)

@@ -59,7 +59,8 @@ def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int)
     """
     threads = min(threads, len(tasks))
     if threads <= 1:
-        work(iter(tasks))
+        with single_blas:
+            work(iter(tasks))
         return
     from concurrent.futures import ThreadPoolExecutor
 

@@ -1,15 +1,14 @@
 """Box sums: a kernel that is one number all over, as sums of pairs, of pairs of pairs, and so on, along each axis.
 
 About 2 log2(k) additions for each axis, whatever the weight, and no difference of large sums as running sums have it:
-nothing cancels, and a NaN stays within its windows.
+nothing cancels.
 """
 
 import numpy as np
 
 from convcli.engine.costs import COSTS
 from convcli.engine.fold import fold, passes
-from convcli.engine.methods.shift_add import dtype
-from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile
+from convcli.engine.problem import Array, Method, Problem, Runner, block_values, fit_tile, modest, smallest_dtype
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
@@ -40,8 +39,8 @@ def refuses(problem: Problem) -> str | None:
 
 
 def tile(problem: Problem) -> Pair:
-    """About as high as the kernel, or the rows above a tile would be summed again and again."""
-    return fit_tile(problem, VALUES, min(problem.window.output[0], max(16, problem.window.effective[0])))
+    """Rows as wide as the picture."""
+    return fit_tile(problem, VALUES)
 
 
 def cost(problem: Problem) -> float:
@@ -52,7 +51,7 @@ def cost(problem: Problem) -> float:
     again *= ((columns - 1) * sx + problem.window.effective[1]) / (columns * sx)
     sums = problem.values // problem.outputs * problem.channels
     work = sums * again * (passes(kh, sy) * sx + passes(kw, sx)) + problem.values * problem.channels
-    return work * np.dtype(dtype(problem)).itemsize * COSTS["box_sum.pass"]
+    return work * np.dtype(smallest_dtype(problem)).itemsize * COSTS["box_sum.pass"]
 
 
 def calls(problem: Problem) -> float:
@@ -60,10 +59,10 @@ def calls(problem: Problem) -> float:
     return problem.channels * (sum(2 * size.bit_length() for size in problem.window.kernel) + problem.outputs)
 
 
-def scratch(problem: Problem) -> int:
-    """The sums of each doubling."""
-    levels = sum(size.bit_length() for size in problem.window.kernel)
-    return VALUES * levels * np.dtype(dtype(problem)).itemsize
+def memory(problem: Problem) -> int:
+    """Two arrays to double in along each axis, and what they come to: none larger than a channel of the block."""
+    plane = block_values(problem, tile(problem)) // problem.channels
+    return 6 * plane * np.dtype(smallest_dtype(problem)).itemsize
 
 
 METHOD = Method(
@@ -74,7 +73,7 @@ METHOD = Method(
     tile,
     cost,
     calls,
-    scratch,
-    faithful=True,
-    dtype=dtype,
+    memory,
+    suits=modest,
+    dtype=smallest_dtype,
 )

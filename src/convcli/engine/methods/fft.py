@@ -5,22 +5,25 @@ factor as a float of the array's kind, while the default passes the integer 1, w
 through a casting buffer and makes it two to seven times slower (NumPy 2.4).
 """
 
-from math import log2, prod
+from math import isqrt, log2, prod
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from convcli.engine.costs import COSTS
-from convcli.engine.problem import Array, Method, Problem, Runner, refuses_integers
+from convcli.engine.problem import Array, Method, Problem, Runner, modest, refuses_integers
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
 AT_ONCE = 1 << 18  # values transformed by one call
-LONGEST = 768  # transform, unless the kernel needs more: memory grows with its square
+PASSES = 16  # over a line in memory, as against the log2(n) of its transform
+CACHED = 320  # two dimensions of this length lie in cache, there and back
+BLOCK_BYTES = 1 << 23  # of a tile, unless the kernel needs more
 MOST_SPECTRA = 1 << 23  # values of the weight's spectra, 64 MB in complex64
 SIZES = sorted(
     two * odd for two in (2**n for n in range(1, 16)) for odd in (1, 3, 5, 9, 15) if 8 <= two * odd <= 1 << 15
 )
+LARGEST_SHARE = 1 / 20  # of the energy of a tile that one number may have
 EXACT = 1 << 40  # below this a float64 transform errs by far less than the half that rounding forgives
 
 
@@ -79,8 +82,10 @@ def best_size(problem: Problem, axis: int) -> int:
     """The length that costs least for each output it gives, no longer than all outputs need."""
     reach, need = problem.window.effective[axis], problem.window.span(axis, 0, problem.window.output[axis])[1]
     enough = next((size for size in SIZES if size >= need), need + need % 2)
-    lengths = [size for size in SIZES if reach <= size <= min(enough, max(LONGEST, 7 * reach // 2))] or [enough]
-    best: int = min(lengths, key=lambda size: size * (log2(size) + 6) / (min(size, need) - reach + 1))
+    room = isqrt(BLOCK_BYTES // (problem.channels * problem.pitch * np.dtype(dtype(problem)).itemsize))
+    longest = max(2 * reach, min(room, max(CACHED, 8 * reach)))
+    lengths = [size for size in SIZES if reach <= size <= min(enough, longest)] or [enough]
+    best: int = min(lengths, key=lambda size: size * (log2(size) + PASSES) / (min(size, need) - reach + 1))
     return best
 
 
@@ -125,11 +130,16 @@ def calls(problem: Problem) -> float:
     return problem.pitch * (10 + problem.outputs * (6 + 4 * problem.channels))
 
 
-def scratch(problem: Problem) -> int:
+def memory(problem: Problem) -> int:
     """Spectra of a row of tiles and what is made of them."""
-    height, width = sizes(problem)
-    count = -(-tile(problem)[1] * problem.window.stride[1] // width)
-    return (problem.channels + 3) * count * height * width * np.dtype(dtype(problem)).itemsize
+    (height, width), spectra = sizes(problem), problem.channels + (2 if problem.outputs * problem.channels > 1 else 0)
+    count = -(-tile(problem)[1] // ((width - problem.window.effective[1]) // problem.window.stride[1] + 1))
+    return (spectra + 1) * count * height * width * np.dtype(dtype(problem)).itemsize
+
+
+def even(block: Array) -> bool:
+    """Whether no number outweighs the others of a tile, whose sums would get its rounding: nodata of -9999, say."""
+    return modest(block) and max(block.max(), -block.min()) ** 2 <= LARGEST_SHARE * np.vdot(block, block)
 
 
 METHOD = Method(
@@ -140,7 +150,7 @@ METHOD = Method(
     tile,
     cost,
     calls,
-    scratch,
-    faithful=False,
+    memory,
+    suits=even,
     dtype=dtype,
 )

@@ -62,7 +62,7 @@ def calls(_problem: Problem) -> float:
     return 2
 
 
-def scratch(problem: Problem) -> int:
+def memory(problem: Problem) -> int:
     """The columns of a tile."""
     rows, columns = tile(problem)
     return depth(problem) * rows * columns * problem.pitch * problem.itemsize
@@ -76,6 +76,5 @@ METHOD = Method(
     tile,
     cost,
     calls,
-    scratch,
-    faithful=True,
+    memory,
 )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from convcli.engine.costs import COSTS, gemm_cost
-from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, refuses_integers
+from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, modest, refuses_integers
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
@@ -24,18 +24,18 @@ def terms(kernel: Array, most: int = MOST_TERMS) -> list[Term] | None:
     """Columns and rows whose products add up to a kernel, or None where more than ``most`` would be needed.
 
     Cross approximation with full pivoting (Gaussian elimination, in other words): the greatest number that is left
-    names the next column and row. A product of whole numbers comes out in whole numbers.
+    names the next column and row, until what is left all over is no more than the kernel's own rounding. A single
+    product of whole numbers comes out in whole numbers.
     """
     left = kernel.astype(np.float64)
     found: list[Term] = []
-    tolerance = 4 * np.finfo(kernel.dtype).eps * np.abs(left).max()  # the numbers are rounded themselves
     whole = bool((left == np.rint(left)).all())
-    while True:
-        i, j = np.unravel_index(np.abs(left).argmax(), left.shape)
-        if abs(left[i, j]) <= (min(tolerance, 0.5) if whole else tolerance):
-            return found
+    rounding = 4 * float(np.finfo(kernel.dtype).eps * np.abs(left).sum())
+    enough = min(rounding, 0.5) if whole else rounding
+    while np.abs(left).sum() > enough:
         if len(found) == most:
             return None
+        i, j = np.unravel_index(np.abs(left).argmax(), left.shape)
         row, divisor = left[i].copy(), left[i, j]
         if whole and not found:
             row /= gcd(*(int(one) for one in row))
@@ -43,11 +43,16 @@ def terms(kernel: Array, most: int = MOST_TERMS) -> list[Term] | None:
         column = left[:, j] / divisor
         found.append((column, row))
         left -= np.outer(column, row)
+        left[i], left[:, j] = 0, 0  # but for rounding they are
+    return found
 
 
 def rank(kernel: Array, exact: bool) -> int:
-    """How many terms a kernel has, 0 if too many; an ``exact`` one only if they are whole numbers."""
-    found = terms(kernel)
+    """How many terms a kernel has, 0 if too many.
+
+    An ``exact`` one may have a single term, of whole numbers: several could cancel beyond what their dtype holds.
+    """
+    found = terms(kernel, 1 if exact else MOST_TERMS)
     if found is None or (exact and any((part != np.rint(part)).any() for term in found for part in term)):
         return 0
     return max(1, len(found))
@@ -161,10 +166,8 @@ def refuses(problem: Problem) -> str | None:
 
 
 def tile(problem: Problem) -> Pair:
-    """Some times as wide as the kernel, for columns beside a tile are summed again for the next."""
-    ky, kx = problem.window.effective
-    rows = max(64, ky // 2)
-    return fit_tile(problem, max(VALUES, (rows + ky) * 5 * kx * problem.channels * problem.pitch), rows)
+    """Some blocks of rows."""
+    return fit_tile(problem, VALUES, 64)
 
 
 def cost(problem: Problem) -> float:
@@ -173,12 +176,12 @@ def cost(problem: Problem) -> float:
     (height, width), (tall, wide) = problem.window.output, tile(problem)
     down, across, spread = block_rows(problem), block_columns(problem), 1 if apart(problem) else problem.pitch
     planes, size = problem.pitch // spread, problem.itemsize
-    terms = problem.channels * problem.outputs * problem.rank
+    pairs = problem.channels * problem.outputs * problem.rank
     tiles = problem.planes * -(-height // tall) * -(-width // wide)
     length = ((wide - 1) * sx + kx) * problem.pitch
     left = gemm_cost(tall / down, down, (down - 1) * sy + ky, length, size)
     right = gemm_cost(planes * wide / across, tall, ((across - 1) * sx + kx) * spread, across * spread, size)
-    return terms * (tiles * (left + right) + (down + across + 20) * COSTS["numpy.call"])
+    return pairs * (tiles * (left + right) + (down + across + 20) * COSTS["numpy.call"])
 
 
 def calls(problem: Problem) -> float:
@@ -186,9 +189,11 @@ def calls(problem: Problem) -> float:
     return 5 * problem.rank * problem.channels * problem.outputs
 
 
-def scratch(problem: Problem) -> int:
-    """The sums of columns, and a term."""
-    return 2 * VALUES * problem.itemsize
+def memory(problem: Problem) -> int:
+    """The sums of columns, and what the rows make of them."""
+    rows, columns = tile(problem)
+    across = problem.window.span(1, 0, columns)[1]
+    return rows * (across + columns) * problem.pitch * problem.itemsize
 
 
 METHOD = Method(
@@ -199,6 +204,6 @@ METHOD = Method(
     tile,
     cost,
     calls,
-    scratch,
-    faithful=False,
+    memory,
+    suits=modest,
 )

@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 
 from convcli.engine.costs import COSTS
-from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile
+from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, modest, smallest_dtype
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair, Window
 
@@ -62,28 +62,14 @@ def shifted(window: Window, block: Array, place: tuple[int, ...], shape: tuple[i
     return block[channel, rows, j * dx : j * dx + (shape[1] - 1) * sx + 1 : sx]
 
 
-def define(window: Window, weight: Array, block: Array, out: Array) -> None:
-    """The definition itself: zero weights are multiplied too, as IEEE arithmetic has it: 0 * Inf is NaN."""
-    out[...] = 0
-    for o, *place in np.ndindex(*weight.shape):
-        out[o] += shifted(window, block, tuple(place), out.shape[1:]) * weight[o, *place]
-
-
 def refuses(_problem: Problem) -> str | None:
     """It can do everything."""
     return None
 
 
-def dtype(problem: Problem) -> str:
-    """The smallest of the dtypes that hold exact sums."""
-    if problem.bound is None or problem.bound >= 1 << 31 or problem.dtype == "object":
-        return problem.dtype
-    return "int16" if problem.bound < 1 << 15 else "int32"
-
-
 def tile(problem: Problem) -> Pair:
     """Rows as wide as the picture."""
-    return fit_tile(problem, VALUES * 4 // np.dtype(dtype(problem)).itemsize)
+    return fit_tile(problem, VALUES * 4 // np.dtype(smallest_dtype(problem)).itemsize)
 
 
 def cost(problem: Problem) -> float:
@@ -91,7 +77,7 @@ def cost(problem: Problem) -> float:
 
     Taps of equal magnitude share their multiplication; how many do is not known here.
     """
-    kind = np.dtype(dtype(problem))
+    kind = np.dtype(smallest_dtype(problem))
     strided = "strided" if problem.window.stride[1] > 1 else "tap"
     return problem.values * problem.taps / problem.outputs * kind.itemsize * COSTS[f"shift_add.{strided}"]
 
@@ -101,10 +87,10 @@ def calls(problem: Problem) -> float:
     return problem.taps
 
 
-def scratch(problem: Problem) -> int:
+def memory(problem: Problem) -> int:
     """The term."""
     rows, columns = tile(problem)
-    return rows * columns * problem.pitch * np.dtype(dtype(problem)).itemsize
+    return rows * columns * problem.pitch * np.dtype(smallest_dtype(problem)).itemsize
 
 
 METHOD = Method(
@@ -115,7 +101,7 @@ METHOD = Method(
     tile,
     cost,
     calls,
-    scratch,
-    faithful=False,
-    dtype=dtype,
+    memory,
+    suits=modest,
+    dtype=smallest_dtype,
 )
