@@ -21,15 +21,19 @@ def bind(problem: Problem, weight: Array) -> Runner:
     matrix = np.ascontiguousarray(weight).reshape(len(weight), -1)
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
-        shape = *weight.shape[1:], *out.shape[1:]
+        outputs, rows, columns, pitch = out.shape
         plane, line, column, value = block.strides
-        windows = as_strided(block, shape, (plane, dy * line, dx * column, sy * line, sx * column, value))
-        cells = scratch("columns", shape, out.dtype)
-        cells[...] = windows
-        flat = out.reshape(len(out), -1)
-        np.matmul(matrix, cells.reshape(matrix.shape[1], -1), out=flat)
-        if not np.may_share_memory(flat, out):  # the tile does not span whole rows, so that was a copy
-            out[...] = flat.reshape(out.shape)
+        step = max(1, VALUES // (depth(problem) * columns * pitch))
+        for top in range(0, rows, step):
+            target = out[:, top : top + step]
+            shape = *weight.shape[1:], *target.shape[1:]
+            shifts = plane, dy * line, dx * column, sy * line, sx * column, value
+            cells = scratch("columns", shape, out.dtype)
+            cells[...] = as_strided(block[:, top * sy :], shape, shifts)
+            flat = target.reshape(outputs, -1)
+            np.matmul(matrix, cells.reshape(matrix.shape[1], -1), out=flat)
+            if not np.may_share_memory(flat, target):  # the tile does not span whole rows, so that was a copy
+                target[...] = flat.reshape(target.shape)
 
     return run
 
@@ -51,9 +55,8 @@ def cost(problem: Problem) -> float:
     """The copy of each tap, and a product for each tile."""
     rows, columns = tile(problem)
     pixels, length = problem.values // problem.outputs, rows * columns * problem.pitch
-    strided = problem.window.stride[1] > 1
-    run = problem.pitch if strided else columns * problem.pitch
-    copies = copy_cost(pixels * depth(problem), run, strided, problem.itemsize)
+    stride = problem.window.stride[1]
+    copies = copy_cost(pixels * depth(problem), columns, problem.pitch, stride, problem.itemsize)
     return copies + gemm_cost(pixels / length, problem.outputs, depth(problem), length, problem.itemsize)
 
 

@@ -116,17 +116,18 @@ def tile(problem: Problem) -> Pair:
 def cost(problem: Problem) -> float:
     """A product for each row, and the passes over responses or stacks."""
     (kh, kw), sx, size = problem.window.kernel, problem.window.stride[1], problem.itemsize
-    rows, length = problem.planes * problem.window.output[0], problem.window.output[1] * problem.pitch
-    run = problem.pitch if sx > 1 else length
+    rows, columns, pitch = problem.planes * problem.window.output[0], problem.window.output[1], problem.pitch
+    length = columns * pitch
     if not stacked(problem):
         sums = problem.values * kw * sx * size * COSTS["row_gemm.sum"]
-        picks = copy_cost(problem.values, run, True, size) if sx > 1 else 0
+        sums += rows * problem.outputs * COSTS["gemm.call"]
+        picks = copy_cost(problem.values, columns, pitch, sx, size) if sx > 1 else 0
         return gemm_cost(rows, kw * problem.outputs, kh, length * sx, size) + sums + picks
-    step, sy = stretch(problem, problem.window.output[1]), problem.window.stride[0]
+    step, sy = stretch(problem, columns), problem.window.stride[0]
     again = ((step - 1) * sy + kh) / (step * sy)  # rows of stacks made anew for each stretch
     stacks = 0 if kh == kw == sx == 1 else rows * length * row_values(problem) * again
     products = gemm_cost(rows, problem.outputs, kh * kw * problem.channels, length, size)
-    return products + copy_cost(stacks, run, sx > 1, size)
+    return products + copy_cost(stacks, columns, pitch, sx, size)
 
 
 def calls(problem: Problem) -> float:

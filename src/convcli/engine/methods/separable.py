@@ -17,6 +17,7 @@ from convcli.engine.shapes import Pair
 
 VALUES = 1 << 19  # of a block
 MOST_TERMS = 16
+LARGEST_SUM = 1e18  # of weights: below it no sum of modest numbers overflows
 Term = tuple[Array, Array]  # a column (kh,) and a row (kw,)
 
 
@@ -51,7 +52,10 @@ def rank(kernel: Array, exact: bool) -> int:
     """How many terms a kernel has, 0 if too many.
 
     An ``exact`` one may have a single term, of whole numbers: several could cancel beyond what their dtype holds.
+    Nor are there terms for weights so large that the sum over a column might overflow.
     """
+    if np.abs(kernel).sum() > LARGEST_SUM:
+        return 0
     found = terms(kernel, 1 if exact else MOST_TERMS)
     if found is None or (exact and any((part != np.rint(part)).any() for term in found for part in term)):
         return 0

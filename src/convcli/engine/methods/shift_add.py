@@ -83,8 +83,8 @@ def cost(problem: Problem) -> float:
 
 
 def calls(problem: Problem) -> float:
-    """One for each tap."""
-    return problem.taps
+    """For each tap an operation and a view."""
+    return 2 * problem.taps
 
 
 def memory(problem: Problem) -> int:

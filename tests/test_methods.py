@@ -1,0 +1,1072 @@
+"""Each method of the registry: what it accepts and refuses, special weights, seams, spoilt cells, memory, threads."""
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import convcli
+import oracle
+from convcli.engine import correlate, plan, pool, problem, shapes
+from convcli.engine.conv import picture_filter
+from convcli.engine.methods import METHODS, box_sum, fft, im2col, row_gemm, separable, shift_add
+from convcli.engine.pad import Border
+from convcli.engine.scratch import Scratch
+from convcli.engine.store import Store
+from convcli.errors import ConvcliError
+from convcli.words import Boundary
+
+RNG = np.random.default_rng(11)
+SMOOTH = np.outer([1, 2, 1], [2, 3, 5])
+DENSE = np.array([[1, -2, 3], [4, 0, 6], [-7, 8, 10]])
+BOUNDARIES = ["zero", "edge", "reflect", "symmetric", "wrap", -2]
+ALL = set(METHODS)
+NO_BOX = ALL - {"box-sum"}
+PLAIN = NO_BOX - {"separable"}
+INTEGERS = {"shift-add", "box-sum"}
+
+each_method = pytest.mark.parametrize("method", METHODS)
+
+
+def attempt(call: Callable[..., np.ndarray], method: str) -> np.ndarray | None:
+    """The result, or nothing where the method refuses with its sentence."""
+    try:
+        return call(method=method)
+    except ConvcliError as error:
+        if f"method {method!r} can't do this: it " not in str(error):
+            raise
+        return None
+
+
+def assert_near(got, want, scale):
+    """Finite values within float noise of ``scale``; NaN and Inf where they should be."""
+    assert got.shape == want.shape
+    noise = 100 * np.finfo(got.dtype).eps * max(scale, 1e-30)
+    np.testing.assert_allclose(got, want.astype(got.dtype), rtol=0, atol=noise)
+
+
+def test_noise_is_less_than_a_wrong_tap():
+    with pytest.raises(AssertionError):
+        assert_near(np.full((2, 2), 1.001, np.float32), np.ones((2, 2)), 4)
+
+
+class Poisoned(Scratch):
+    """Memory that holds what no result should."""
+
+    def __call__(self, name, shape, dtype):
+        memory = super().__call__(name, shape, dtype)
+        kind = memory.dtype.kind
+        memory[...] = np.nan if kind in "fcO" else True if kind == "b" else np.iinfo(memory.dtype).max - 3
+        return memory
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    monkeypatch.setattr(correlate, "Scratch", Poisoned)
+    monkeypatch.setattr(pool, "Scratch", Poisoned)
+
+
+# What a method accepts
+
+
+def accepted(x, weight, **options):
+    methods = set()
+    for method in METHODS:
+        try:
+            assert convcli.plan_conv(x, weight, **options, method=method).method == method
+        except ConvcliError:
+            continue
+        methods.add(method)
+    return methods
+
+
+FLOATS, BYTES = RNG.standard_normal((3, 30, 40)).astype(np.float32), RNG.integers(0, 256, (3, 30, 40), np.uint8)
+SIX = np.concatenate([FLOATS, -FLOATS])
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "options", "methods"),
+    [
+        (FLOATS, RNG.random((3, 3)), {}, NO_BOX),
+        (FLOATS, RNG.random((1, 5)), {"stride": 3, "dilation": 2, "padding": "full"}, NO_BOX),
+        (FLOATS, np.full((4, 5), 0.1), {}, ALL),
+        (FLOATS, np.zeros((4, 5)), {}, ALL),
+        (FLOATS, np.full((1, 1), 3.5), {"stride": (2, 5)}, ALL),
+        (FLOATS.astype(np.float64), np.outer(RNG.random(7), RNG.random(9)), {}, NO_BOX),
+        (FLOATS, np.diag(np.arange(1.0, 17)), {}, NO_BOX),
+        (FLOATS, np.diag(np.arange(1.0, 18)), {}, PLAIN),
+        (FLOATS[:2], RNG.random((2, 2, 3, 3)), {"padding": "same"}, NO_BOX),
+        (FLOATS[:2], RNG.random((4, 2, 3, 3)), {}, PLAIN),
+        (FLOATS[:2], np.ones((4, 2, 3, 3)) * RNG.random((4, 2, 1, 1)), {}, PLAIN | {"box-sum"}),
+        (SIX, RNG.random((6, 3, 3, 3)), {"groups": 2, "stride": 2}, PLAIN),
+        (SIX, RNG.random((6, 3, 3, 3)), {"groups": 2, "dilation": (2, 1)}, PLAIN - {"row-gemm"}),
+        (SIX, RNG.random((6, 3, 3, 3)), {"groups": 2, "dilation": (1, 2)}, PLAIN),
+        (SIX, RNG.random((6, 3, 1, 3)), {"groups": 2, "dilation": 3}, PLAIN),
+        (FLOATS[0], RNG.random((6, 1, 3, 3)), {"dilation": 3}, PLAIN),
+        (FLOATS, np.ones((1, 3, 3, 3)), {"dilation": (3, 1)}, ALL - {"row-gemm"}),
+        (BYTES, DENSE, {}, PLAIN),
+        (BYTES, SMOOTH, {"dilation": (2, 3)}, NO_BOX),
+        (BYTES, np.full((5, 5), -3), {"stride": 2}, ALL),
+        (BYTES, np.array([[2, 4], [3, 6]]), {}, NO_BOX),
+        (BYTES, np.array([[2, 3], [3, 2]]), {}, PLAIN),
+        (BYTES, np.array([[2, 3], [3, 2]]) / 10, {}, NO_BOX),
+        (BYTES.astype(np.int32) << 20, SMOOTH, {}, NO_BOX),
+        (np.full((4, 4), 2**40 - 1), np.ones((1, 1)), {}, ALL),
+        (np.full((4, 4), 2**40), np.ones((1, 1)), {}, ALL - {"fft"}),
+        (np.full((4, 4), 2**53), np.ones((1, 1)), {}, ALL),
+    ],
+)
+def test_table_of_what_each_method_accepts(x, weight, options, methods):
+    assert accepted(x, weight, **options) == methods
+
+
+def test_gaussians_are_separable_and_boxes_are_boxes():
+    assert "separable" in accepted(FLOATS, convcli.kernel("gaussian"))
+    assert accepted(FLOATS, convcli.kernel("box")) == ALL
+
+
+def test_fft_refuses_a_weight_whose_spectra_fill_the_memory():
+    weight = np.zeros((256, 256, 3, 3), np.float32)
+    x = np.zeros((256, 64, 64), np.float32)
+    assert "fft" in accepted(x, weight[:4])
+    with pytest.raises(ConvcliError, match="'fft' can't do this: it would hold too many spectra"):
+        convcli.plan_conv(x, weight, method="fft")
+
+
+@pytest.mark.parametrize("value", [2**40, 2**62])  # sums within int64, and beyond it
+@pytest.mark.parametrize(("kernel", "methods"), [(np.full((3, 3), 2**12), INTEGERS), (SMOOTH << 10, {"shift-add"})])
+def test_sums_beyond_floats_are_left_to_the_methods_of_integers(value, kernel, methods):
+    x = np.array([[value, -value, 5]] * 4)
+    for method in METHODS:
+        call = functools.partial(convcli.filter2d, x, kernel, dtype=np.int64, boundary="edge")
+        if method not in methods:
+            with pytest.raises(ConvcliError, match=f"'{method}' can't do this: it (needs|would|finds no)"):
+                call(method=method)
+            continue
+        want = oracle.correlate(x.astype(object), kernel.astype(object), "same", "edge")
+        want = [max(-(2**63), min(2**63 - 1, int(one))) for one in want.flat]
+        assert call(method=method).ravel().tolist() == want
+
+
+@pytest.mark.parametrize(
+    ("method", "x", "weight", "options", "words"),
+    [
+        ("box-sum", FLOATS, DENSE, {}, "needs a kernel that is one number all over"),
+        ("separable", BYTES, DENSE, {}, "finds no few columns and rows that make up the kernel exactly"),
+        ("separable", FLOATS, np.eye(17), {}, "finds no few columns and rows that make up the kernel$"),
+        ("row-gemm", FLOATS, np.ones((1, 3, 2, 2)), {"dilation": 2}, "can't dilate the rows of several channels"),
+        ("fft", np.array([[2**50]]), [[1]], {}, "would not be exact for sums this large"),
+    ],
+)
+def test_sentences_of_refusal(method, x, weight, options, words):
+    for door in (convcli.conv2d, convcli.plan_conv):
+        with pytest.raises(ConvcliError, match=f"method '{method}' can't do this: it {words}"):
+            door(x, weight, **options, method=method)
+
+
+@pytest.mark.parametrize("value", [2**24, 2**38 - 7])
+def test_fft_is_exact_just_below_its_limit(value):
+    x = RNG.integers(-value, value + 1, (70, 80))
+    x[0, 0] = value
+    want = x[:-1, :-1] - x[:-1, 1:] + x[1:, 1:]
+    got = convcli.filter2d(x, [[1, -1], [0, 1]], padding="valid", method="fft", dtype=np.int64)
+    np.testing.assert_array_equal(got, want)
+
+
+@each_method
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("top", [2**15, 2**24, 2**31])
+def test_whole_sums_are_exact_on_both_sides_of_a_limit(method, dtype, top):
+    limits = np.iinfo(dtype)
+    x = RNG.integers(limits.min, limits.max, (20, 21), dtype, endpoint=True)
+    x[3:9, 3:9], x[10:16, 10:16] = limits.max, limits.min
+    for half in (top // (limits.max + 1) // 6 + offset for offset in (-1, 0, 1, 9)):
+        kernel = np.full((2, 3), max(1, half))
+        got = convcli.filter2d(x, kernel, padding="valid", dtype=np.int64, method=method)
+        np.testing.assert_array_equal(got, whole(x[..., None], kernel, padding="valid")[..., 0])
+
+
+@pytest.mark.parametrize("method", sorted(NO_BOX))
+def test_large_kernels_are_exact_up_to_the_limit_of_floats(method):
+    x = RNG.integers(60000, 65536, (90, 80), np.uint16)
+    kernel = np.ones((15, 17), int)
+    want = whole(x[..., None], kernel, padding="valid")[..., 0]
+    assert 2**24 * 0.9 < want.max() < 2**24
+    np.testing.assert_array_equal(convcli.conv2d(x, kernel, method=method), want.astype(np.float32))
+
+
+def cross(size, weight):
+    kernel = np.zeros((size, size), int)
+    kernel[0] = kernel[:, 0] = weight
+    return kernel
+
+
+@pytest.mark.parametrize("method", ["separable", "auto"])
+def test_whole_terms_that_cancel_are_exact_too(method):
+    x, kernel = RNG.integers(60000, 65536, (300, 300), np.uint16), cross(15, 7)
+    got = attempt(functools.partial(convcli.conv2d, x, kernel), method)
+    if got is not None:
+        np.testing.assert_array_equal(got, convcli.conv2d(x, kernel, method="shift-add"))
+
+
+@each_method
+@pytest.mark.parametrize("value", [3e38, -3e38, 1e30])
+@pytest.mark.parametrize("share", [1, 1 / 25], ids=["sums overflow", "sums fit"])
+def test_an_overflow_stays_in_its_windows(method, share, value):
+    x = np.zeros((40, 40), np.float32)
+    x[20:23, 20] = value
+    kernel = share * (np.full((3, 3), 2.5) if method == "box-sum" else SMOOTH * 0.7)
+    got = convcli.conv2d(x, kernel, method=method)
+    want = oracle.correlate(x.astype(float), kernel)
+    np.testing.assert_array_equal(got[:, :18], 0)
+    np.testing.assert_array_equal(got[:, 21:], 0)
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(got, want.astype(np.float32), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", sorted(PLAIN))
+def test_an_overflow_of_a_large_weight_stays_in_its_windows(method):
+    x = np.zeros((20, 40), np.float32)
+    x[10, 10] = 1e15
+    got = convcli.conv2d(x, SMOOTH * 1e30, method=method)
+    assert not np.isnan(got).any()
+    assert np.isinf(got).sum() == 9
+    with pytest.raises(ConvcliError, match="no few columns and rows"):
+        convcli.conv2d(x, SMOOTH * 1e30, method="separable")
+
+
+# Special weights over generated problems
+
+
+def special(kind, shape, rng):
+    """A weight ``(outputs, channels, kh, kw)`` of a kind that some method makes use of."""
+    kh, kw = shape[2:]
+    if kind == "uniform":
+        return np.ones(shape) * rng.standard_normal((*shape[:2], 1, 1))
+    if kind == "zero":
+        return np.zeros(shape)
+    if kind.startswith("rank"):
+        return sum(
+            rng.standard_normal((*shape[:2], kh, 1)) * rng.standard_normal((*shape[:2], 1, kw))
+            for _ in range(int(kind[-1]))
+        )
+    if kind == "integers":
+        return rng.integers(-9, 10, shape)
+    if kind == "integer outer":
+        return rng.integers(-4, 5, (*shape[:2], kh, 1)) * rng.integers(-4, 5, (*shape[:2], 1, kw))
+    if kind == "few magnitudes":
+        return rng.choice([-1.0, -0.25, 0.0, 0.25, 1.0], shape)
+    return rng.standard_normal(shape)
+
+
+KINDS = ["dense", "uniform", "rank 1", "rank 2", "integers", "integer outer", "few magnitudes", "zero"]
+DTYPES = [np.float32, np.float64, np.uint8, np.int16]
+
+
+def pixels(shape, dtype, rng):
+    if np.dtype(dtype).kind == "f":
+        return rng.standard_normal(shape).astype(dtype)
+    limits = np.iinfo(dtype)
+    return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+
+
+def reach_of(x, weight):
+    """The greatest sum that noise can be measured by."""
+    return np.abs(weight).astype(float).sum(axis=tuple(range(1, weight.ndim))).max() * np.abs(x.astype(float)).max()
+
+
+walks = st.fixed_dictionaries(
+    {
+        "stride": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+        "dilation": st.sampled_from([(1, 1), (1, 1), (1, 2), (2, 1), (3, 2)]),
+        "padding": st.sampled_from(["same", "same-lower", "full", ((5, 4), (3, 6)), ((4, 8), (7, 6))]),
+        "boundary": st.sampled_from(BOUNDARIES),
+    }
+)
+sizes = st.tuples(st.integers(1, 8), st.integers(1, 9))
+kernel_sizes = st.tuples(st.integers(1, 4), st.integers(1, 5))
+kinds, dtypes, seeds = st.sampled_from(KINDS), st.sampled_from(DTYPES), st.integers(0, 2**16)
+
+
+def fits(size, kernel, walk):
+    pads = walk["padding"] if isinstance(walk["padding"], tuple) else None
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, walk["dilation"], strict=True)]
+    return pads is None or all(n + sum(p) >= k for n, p, k in zip(size, pads, reach, strict=True))
+
+
+@settings(max_examples=80)
+@given(
+    kind=kinds,
+    dtype=dtypes,
+    channels=st.integers(1, 3),
+    outputs=st.integers(1, 4),
+    groups=st.integers(1, 2),
+    size=sizes,
+    kernel=kernel_sizes,
+    walk=walks,
+    seed=seeds,
+)
+def test_layers_of_special_weights(kind, dtype, channels, outputs, groups, size, kernel, walk, seed):
+    if not fits(size, kernel, walk):
+        return
+    rng = np.random.default_rng(seed)
+    x = pixels((channels * groups, *size), dtype, rng)
+    weight = special(kind, (outputs * groups, channels, *kernel), rng)
+    bias = rng.integers(-5, 6, len(weight))
+    want = oracle.layer(x.astype(float), weight, bias, groups, **walk)
+    whole = np.dtype(dtype).kind != "f" and weight.dtype.kind == "i"
+    done = set()
+    for method in METHODS:
+        with trusted():
+            got = attempt(functools.partial(convcli.conv2d, x, weight, bias, groups=groups, **walk), method)
+        if got is None:
+            continue
+        done.add(method)
+        assert got.dtype == (np.float64 if dtype == np.float64 else np.float32)
+        if whole:
+            np.testing.assert_array_equal(got, want.astype(np.float32))
+        else:
+            assert_near(got, want, reach_of(x, weight) + 5)
+    assert {"shift-add", "im2col", "fft"} <= done
+
+
+@settings(max_examples=80)
+@given(
+    kind=kinds,
+    dtype=dtypes,
+    target=st.sampled_from([np.float32, np.float64, np.uint8, np.int16, np.int32]),
+    pitch=st.integers(1, 4),
+    size=sizes,
+    kernel=kernel_sizes,
+    walk=walks,
+    seed=seeds,
+)
+def test_pictures_under_special_kernels(kind, dtype, target, pitch, size, kernel, walk, seed):
+    if not fits(size, kernel, walk):
+        return
+    rng = np.random.default_rng(seed)
+    x = pixels((*size, pitch), dtype, rng)
+    weight = special(kind, (1, 1, *kernel), rng)[0, 0]
+    want = planes(x.astype(float), weight, **walk)
+    whole = np.dtype(dtype).kind != "f" and weight.dtype.kind == "i" and target != np.float64
+    stored = np.dtype(target).kind != "f"
+    if stored:
+        limits = np.iinfo(target)
+        want = np.clip(np.rint(want), limits.min, limits.max)
+    done = set()
+    for method in METHODS:
+        with trusted():
+            got = attempt(functools.partial(convcli.filter2d, x, weight, dtype=target, **walk), method)
+        if got is None:
+            continue
+        done.add(method)
+        assert got.dtype == target
+        if whole:
+            np.testing.assert_array_equal(got, want.astype(target))
+        elif stored:
+            np.testing.assert_allclose(got, want, rtol=0, atol=1 + 1e-5 * reach_of(x, weight[None]))
+        else:
+            assert_near(got.astype(np.float32), want, reach_of(x, weight[None]))
+    assert {"shift-add", "row-gemm", "im2col", "fft"} <= done
+
+
+def planes(x, kernel, **options):
+    """The plain loops over each value of the pixels ``(H, W, C)``."""
+    return np.stack([oracle.correlate(x[..., one], kernel, **options) for one in range(x.shape[2])], axis=-1)
+
+
+# Seams
+
+
+@contextlib.contextmanager
+def trusted():
+    """Every method is given the blocks that it would leave to another, for fear of their rounding."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, method in METHODS.items():
+            patch.setitem(METHODS, name, method._replace(suits=lambda _block: True))
+        yield
+
+
+TILES = {  # values of a tile, values of a stretch, values of a row of transforms
+    "least": (1, 1, 1),
+    "few": (2500, 600, 64 * 5),
+}
+
+
+@contextlib.contextmanager
+def small_tiles(values=1, stretch=1, at_once=1):
+    """Tiles as small as they go: 16 columns, few rows, transforms of 8 to 16."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (shift_add, box_sum, separable, im2col):
+            patch.setattr(module, "VALUES", values)
+        patch.setattr(row_gemm, "BLOCK", values)
+        patch.setattr(row_gemm, "STRETCH", stretch)
+        patch.setattr(fft, "AT_ONCE", at_once)
+        patch.setattr(fft, "BLOCK_BYTES", 2048)
+        patch.setattr(problem, "MOST_VALUES", values)
+        yield
+
+
+@pytest.fixture
+def tiny():
+    with small_tiles():
+        yield
+
+
+def filtered(x, kernel, method, threads=1, dtype=np.float32, **options):
+    """A filter's result, written over NaN, and its problem."""
+    options = {"padding": "same", "boundary": "reflect"} | options
+    ask = picture_filter(x, kernel, dtype=np.dtype(dtype), **options)
+    out = np.full(ask.shape, np.nan if np.dtype(dtype).kind == "f" else 99, dtype)
+    correlate.correlate(ask, Store(out), method=method, threads=threads)
+    return out[0, 0], ask.problem(np.dtype(dtype).kind in "iu")
+
+
+def seams(method, asked):
+    """How many cuts there are between tiles, down and across."""
+    tile = METHODS[method].tile(asked)
+    return tuple(-(-n // one) - 1 for n, one in zip(asked.window.output, tile, strict=True))
+
+
+WIDE = RNG.integers(0, 256, (150, 70, 2), np.uint8)
+WIDE_FLOATS = RNG.standard_normal((150, 70, 2)).astype(np.float32)
+WALKS = [
+    {"padding": "valid"},
+    {"padding": "same", "dilation": (2, 1)},
+    {"padding": "full", "stride": (1, 2), "boundary": "edge"},
+    {"padding": ((7, 9), (80, 3)), "stride": (1, 3), "dilation": (1, 2), "boundary": 3},
+]
+
+
+@each_method
+@pytest.mark.parametrize("walk", WALKS, ids=range(len(WALKS)))
+@pytest.mark.parametrize("tiles", TILES)
+def test_small_tiles_leave_no_seams(tiles, method, walk):
+    kernels = [np.full((3, 3), 2), np.full((4, 5), -1)]
+    if method != "box-sum":
+        kernels += [SMOOTH, SMOOTH[:, ::-1], np.array([[1, 0, 2], [0, 0, 0], [-1, 0, -2]])]
+    if method not in ("box-sum", "separable"):
+        kernels += [DENSE, RNG.integers(-9, 10, (9, 13))]
+    for kernel in kernels:
+        want, noise = whole(WIDE, kernel, **walk), reach_of(WIDE_FLOATS, kernel[None] / 7)
+        with small_tiles(*TILES[tiles]), trusted():
+            got, asked = filtered(WIDE, kernel, method, **walk)
+            floats, _ = filtered(WIDE_FLOATS, kernel / 7, method, **walk)
+            cuts = seams(method, asked)
+        assert cuts > (0, 0) if tiles == "few" else min(cuts) >= 1
+        np.testing.assert_array_equal(got, want)
+        assert_near(floats, whole(WIDE_FLOATS, kernel / 7, **walk), noise)
+
+
+@each_method
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1), (1, 3)])
+@pytest.mark.parametrize("shared", [False, True], ids=["stacks", "columns"])
+def test_a_runner_takes_any_part_of_a_tile(poisoned, method, stride, shared):
+    outputs, channels, pitch = (1, 1, 2) if shared else (3, 1 if method == "separable" else 2, 2)
+    kernel = np.full((3, 2), 2) if method == "box-sum" else SMOOTH[:, :2]
+    weight = kernel * RNG.integers(1, 9, (outputs, channels, 1, 1))
+    cells = RNG.integers(0, 99, (1, channels, 40, 45, pitch), np.uint8)
+    window = shapes.conv_window((40, 45), (3, 2), stride=stride)
+    asked = correlate.Correlation(cells, weight, window).problem()
+    with small_tiles(*TILES["few"]):
+        assert METHODS[method].refuses(asked) is None
+        dtype = METHODS[method].dtype(asked)
+        run = METHODS[method].bind(asked, weight.astype(dtype))
+        tile, scratch = METHODS[method].tile(asked), Poisoned()
+        for rows, columns in {tile, (1, 1), (2, 3), (min(7, tile[0]), 5), (tile[0], 1), (1, tile[1])}:
+            if rows > tile[0] or columns > tile[1]:
+                continue
+            (_, down), (_, across) = window.span(0, 0, rows), window.span(1, 0, columns)
+            block = cells[0, :, :down, :across].astype(dtype)
+            wider = np.full((outputs, rows + 1, columns + 2, pitch), 77, dtype)
+            want = defined(block, weight.astype(dtype), window, (rows, columns))
+            run(block, wider[:, :rows, 1:-1], scratch)
+            np.testing.assert_array_equal(wider[:, :rows, 1:-1], want)
+            assert (wider[:, rows] == 77).all()
+            assert (wider[:, :, [0, -1]] == 77).all()
+
+
+def whole(x, kernel, padding="same", boundary="reflect", stride=1, dilation=1, **options):
+    """The definition in float64 over the whole picture at once, tap by tap."""
+    window = shapes.conv_window(x.shape[:2], kernel.shape, padding=padding, stride=stride, dilation=dilation, **options)
+    padded = oracle.pad(x.astype(float), (*window.pads, (0, 0)), boundary)
+    return defined(padded[None], kernel[None, None].astype(float), window, window.output)[0]
+
+
+def defined(block, weight, window, size):
+    """A padded block ``(C, rows, columns, P)`` under a weight, tap by tap."""
+    out = np.zeros((len(weight), *size, block.shape[3]), block.dtype)
+    (sy, sx), (dy, dx) = window.stride, window.dilation
+    for o, c, i, j in np.ndindex(*weight.shape):
+        taken = block[c, i * dy : i * dy + (size[0] - 1) * sy + 1 : sy, j * dx : j * dx + (size[1] - 1) * sx + 1 : sx]
+        out[o] += taken * weight[o, c, i, j]
+    return out
+
+
+@pytest.mark.parametrize("kernel", [DENSE, np.ones((4, 3))], ids=["dense", "box"])
+@pytest.mark.parametrize("walk", [*WALKS, {"padding": "full", "stride": (3, 2), "keep_size": True}])
+def test_the_quick_definition_is_the_plain_loops(walk, kernel):
+    x = WIDE[:20, :17, :1].astype(float)
+    options = {"boundary": "reflect"} | {key: one for key, one in walk.items() if key != "keep_size"}
+    for name in ("stride", "dilation"):
+        options.setdefault(name, (1, 1))
+    want = planes(x, kernel, **options, keep="keep_size" in walk)
+    np.testing.assert_array_equal(whole(x, kernel, **walk), want)
+
+
+@each_method
+@pytest.mark.parametrize("boundary", ["reflect", "wrap", -2])
+def test_tiles_that_lie_wholly_in_the_border(tiny, method, boundary):
+    x, kernel = WIDE[:, :40], SMOOTH if method != "box-sum" else np.full((3, 3), 2)
+    walk = {"padding": "full", "stride": (9, 6), "keep_size": True, "boundary": boundary}
+    got, asked = filtered(x, kernel, method, **walk)
+    for axis, cells in enumerate(METHODS[method].tile(asked)):
+        pads, count = asked.window.pads[axis], asked.window.output[axis]
+        assert asked.window.span(axis, 0, cells)[1] <= pads[0]
+        last = (count - 1) // cells * cells
+        assert asked.window.span(axis, last, count)[0] >= pads[0] + asked.window.size[axis]
+    np.testing.assert_array_equal(got, whole(x, kernel, **walk))
+
+
+@given(
+    size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    pads=st.tuples(*[st.tuples(st.integers(0, 20), st.integers(0, 20))] * 2),
+    boundary=st.sampled_from(BOUNDARIES),
+    dtype=st.sampled_from([np.uint8, np.float32]),
+    data=st.data(),
+)
+def test_any_part_of_a_padded_picture(size, pads, boundary, dtype, data):
+    cells = RNG.integers(0, 99, (2, *size, 3)).astype(dtype)
+    border = Border(size, pads, boundary if boundary == -2 else Boundary(boundary))
+    want = np.stack([oracle.pad(plane.astype(float), (*pads, (0, 0)), boundary) for plane in cells])
+    spans = []
+    for length in want.shape[1:3]:
+        first = data.draw(st.integers(0, length - 1))
+        spans.append((first, data.draw(st.integers(first + 1, length))))
+    got = border.tile(cells, *spans, np.dtype(np.float32), Poisoned())
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, want[:, slice(*spans[0]), slice(*spans[1])])
+
+
+@each_method
+def test_small_tiles_of_layers(tiny, method):
+    outputs, channels = (2, 2) if method == "separable" else (4, 3)
+    x = RNG.integers(-99, 100, (2 * channels, 70, 40)).astype(np.int16)
+    factors = RNG.integers(-9, 10, (outputs, channels, 1, 1))
+    shared = {"box-sum": np.ones((3, 2), int), "separable": SMOOTH[:, :2]}
+    weight = factors * shared[method] if method in shared else RNG.integers(-9, 10, (outputs, channels, 3, 2))
+    for groups, stride in ((2, (1, 1)), (2, (2, 3)), (1, (1, 2))):
+        layer = functools.partial(convcli.conv2d, groups=groups, stride=stride, padding="same")
+        cells, weights = (x, weight) if groups == 2 else (x[:channels], weight[:1])
+        got = layer(cells, weights, method=method)
+        want = oracle.layer(cells[:, :20].astype(float), weights, None, groups, stride=stride, padding="same")
+        np.testing.assert_array_equal(got[:, :5], want[:, :5].astype(np.float32))
+        np.testing.assert_array_equal(got, layer(cells, weights, method="im2col"))
+
+
+def test_transforms_of_a_length_that_no_table_has(monkeypatch):
+    monkeypatch.setattr(fft, "SIZES", [8])
+    x, kernel = RNG.integers(0, 99, (31, 34)), RNG.integers(-9, 10, (11, 12))
+    want = oracle.correlate(x.astype(float), kernel)
+    np.testing.assert_array_equal(convcli.conv2d(x, kernel, method="fft"), want.astype(np.float32))
+
+
+@given(
+    size=st.integers(1, 3000),
+    kernel=st.integers(1, 1200),
+    stride=st.integers(1, 9),
+    dilation=st.integers(1, 9),
+    room=st.sampled_from([1, 2**10, 2**23]),
+    table=st.sampled_from([[8], [8, 16, 20], fft.SIZES]),
+)
+def test_transforms_cover_the_kernel_and_are_even(size, kernel, stride, dilation, room, table):
+    reach = dilation * (kernel - 1) + 1
+    window = shapes.conv_window(
+        (size, 1), (kernel, 1), padding=((reach, 0), (0, 0)), stride=stride, dilation=(dilation, 1)
+    )
+    asked = problem.Problem(1, 1, 1, 1, window, "float32", kernel, 1, False, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fft, "BLOCK_BYTES", room)
+        patch.setattr(fft, "SIZES", table)
+        length = fft.best_size(asked, 0)
+    need = window.span(0, 0, window.output[0])[1]
+    assert length >= reach
+    assert length % 2 == 0
+    assert length <= max(2 * need, need + 1, 8)
+
+
+# NaN and Inf
+
+SPOILT = np.full((1, 1, 1, 1), np.nan)  # some methods take it as it is
+
+spots = st.tuples(
+    st.integers(0, 1), st.integers(-8, 7), st.integers(-19, 18), st.sampled_from([np.nan, np.nan, np.inf, -np.inf])
+)
+
+
+@settings(max_examples=80)
+@given(
+    kind=kinds,
+    spoils=st.lists(spots | st.tuples(st.just(1), st.just(-1), st.just(-1), st.just(np.nan)), min_size=1, max_size=4),
+    holes=st.booleans(),
+    outputs=st.integers(1, 2),
+    kernel=kernel_sizes,
+    walk=walks,
+    seed=seeds,
+)
+def test_spoilt_cells_reach_their_windows_alone(kind, spoils, holes, outputs, kernel, walk, seed):
+    rng = np.random.default_rng(seed)
+    weight = special(kind, (outputs, 2, *kernel), rng)
+    if holes:
+        weight[:, 0, -1] = weight[:, 1, :, 0] = 0
+    clean = rng.standard_normal((2, 8, 19)).astype(np.float32)
+    spoilt = clean.copy()
+    for *place, value in spoils:
+        spoilt[tuple(place)] = value
+    held = (~np.isfinite(spoilt)).astype(float)
+    inner = walk if isinstance(walk["boundary"], str) else walk | {"boundary": "zero"}
+    with np.errstate(invalid="ignore"):
+        want = oracle.layer(spoilt.astype(float), weight, **walk)
+    free = oracle.layer(held, np.ones(weight.shape), **inner) == 0
+    assert np.isfinite(want[free]).all()
+    for method in METHODS:
+        call = functools.partial(convcli.conv2d, weight=weight, method=method, **walk)
+        with small_tiles():
+            got = attempt(lambda call=call, **_: call(spoilt), method)
+            if got is None:
+                continue
+            plain = call(clean)
+        assert_near(got, want, reach_of(clean, weight))
+        if METHODS[method].suits(SPOILT):
+            np.testing.assert_array_equal(got[free], plain[free])
+
+
+@each_method
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kernel", [SMOOTH / 9, np.full((3, 3), 0.1), DENSE / 9, np.zeros((3, 3))], ids=list("sbdz"))
+def test_spoilt_cells_in_every_tile(tiny, method, kernel, value):
+    spoilt = WIDE_FLOATS[:, :50].copy()
+    places = np.s_[5::13, 3::9, 0]
+    spoilt[places] = value
+    try:
+        got, _ = filtered(spoilt, kernel, method, boundary="wrap")
+    except ConvcliError:
+        return
+    plain, _ = filtered(WIDE_FLOATS[:, :50], kernel, method, boundary="wrap")
+    with np.errstate(invalid="ignore"):
+        want = whole(spoilt, kernel, boundary="wrap")
+    assert_near(got, want, 20)
+    held = np.zeros(spoilt.shape)
+    held[places] = 1
+    free = whole(held, np.ones((3, 3)), boundary="wrap") == 0
+    np.testing.assert_allclose(got[free], plain[free], rtol=0, atol=0 if METHODS[method].suits(SPOILT) else 1e-4)
+    codes, _ = filtered(spoilt, kernel, method, dtype=np.uint8, boundary="wrap")
+    limits = np.clip(np.rint(np.nan_to_num(want, nan=0)), 0, 255)
+    np.testing.assert_allclose(codes, limits, atol=1)
+    assert (codes[np.isnan(want)] == 0).all()
+    assert (codes[want == np.inf] == 255).all()
+    wide, _ = filtered(spoilt, kernel, method, dtype=np.int32, boundary="wrap")
+    assert (wide[np.isnan(want)] == 0).all()
+    assert (wide[want == -np.inf] == np.iinfo(np.int32).min).all()
+
+
+@each_method
+@pytest.mark.parametrize("name", ["sobel", "kirsch"])
+def test_spoilt_cells_under_gradients(method, name):
+    spoilt = FLOATS[0].copy()
+    spoilt[[0, 20], [39, 7]] = np.nan, np.inf
+    got = attempt(functools.partial(convcli.filter2d, spoilt, name), method)
+    if got is None:
+        return
+    assert np.isnan(got[0:2, 38:40]).all()
+    assert not np.isfinite(got[19:22, 6:9]).any()
+    plain = convcli.filter2d(FLOATS[0], name, method="im2col")
+    near = np.isfinite(got)
+    assert near.sum() == near.size - 4 - 9
+    np.testing.assert_allclose(got[near], plain[near], rtol=1e-4, atol=1e-3)
+
+
+# Memory
+
+
+@each_method
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("kernel", [SMOOTH, np.full((4, 7), 2), DENSE, np.zeros((2, 2), int), np.array([[3]])])
+@pytest.mark.parametrize("walk", [{"stride": (2, 3)}, WALKS[3]], ids=["strides", "pads"])
+def test_no_memory_is_read_before_it_is_written(poisoned, method, small, kernel, walk):
+    x = WIDE[:40, :35]
+    with trusted(), small_tiles() if small else contextlib.nullcontext():
+        for cells, weight in ((x, kernel), (x.astype(np.float64), kernel), (x.astype(np.float64), kernel / 7)):
+            try:
+                got, _ = filtered(cells, weight, method, dtype=np.float64, **walk)
+            except ConvcliError:
+                continue
+            assert_near(got, whole(cells, weight, **walk), reach_of(cells, weight[None]))
+
+
+@each_method
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_memory_of_a_layer_is_read_before_it_is_written(poisoned, method, kind):
+    x, weight = RNG.standard_normal((4, 9, 11)), special(kind, (4, 2, 3, 2), RNG)
+    x[3, 4, 5] = np.inf
+    weight[2] = 0
+    for stride in ((1, 1), (2, 2)):
+        call = functools.partial(convcli.conv2d, x, weight, groups=2, stride=stride, padding="same")
+        got = attempt(call, method)
+        if got is not None:
+            with np.errstate(invalid="ignore"):
+                want = oracle.layer(x, weight, None, 2, stride=stride, padding="same")
+            assert_near(got, want, reach_of(RNG.standard_normal(9), weight))
+
+
+def test_no_memory_of_exact_sums_is_read_before_it_is_written(poisoned):
+    for top in (2**20, 2**40, 2**62):
+        x = RNG.integers(-top, top, (7, 9), np.int64)
+        got = convcli.filter2d(x, SMOOTH, boundary="edge", dtype=np.int64)
+        want = oracle.correlate(x.astype(object), SMOOTH.astype(object), "same", "edge")
+        np.testing.assert_array_equal(got, [[max(-(2**63), min(2**63 - 1, int(one))) for one in row] for row in want])
+
+
+@pytest.mark.parametrize("how", ["max", "min", "avg"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32, np.float64])
+def test_no_memory_of_pools_is_read_before_it_is_written(poisoned, how, dtype):
+    x = (
+        pixels((3, 20, 17), dtype, RNG)
+        if np.dtype(dtype).kind == "f"
+        else RNG.integers(0, 99, (3, 20, 17)).astype(dtype)
+    )
+    for size, stride, pads in (((2, 2), (2, 2), 0), ((7, 5), (1, 1), 2), ((6, 9), (2, 3), ((1, 3), (4, 0)))):
+        pairs = ((pads,) * 2,) * 2 if isinstance(pads, int) else pads
+        for ceil in (False, True):
+            got = getattr(convcli, f"{how}_pool2d")(x, size, stride=stride, padding=pads, ceil_mode=ceil)
+            want = np.stack([oracle.pool(one.astype(float), size, stride, pairs, how, ceil=ceil) for one in x])
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+class Measured(Scratch):
+    """Memory whose size is known."""
+
+    made: ClassVar[list["Measured"]] = []
+
+    def __init__(self):
+        super().__init__()
+        self.made.append(self)
+
+    def bytes(self):
+        return sum(memory.nbytes for memory in self._memory.values())
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_thread_works_in_the_memory_that_its_plan_names(monkeypatch, spoilt, dilation):
+    monkeypatch.setattr(correlate, "Scratch", Measured)
+    x = RNG.standard_normal((2, 200, 220)).astype(np.float32)
+    if spoilt:
+        x[1, 100, 100] = np.nan
+    weight = np.ones((1, 2, 13, 13))
+    for method in METHODS:
+        monkeypatch.setattr(Measured, "made", [])
+        asked = functools.partial(convcli.plan_conv, x, weight, dilation=dilation, padding="same")
+        call = functools.partial(convcli.conv2d, x, weight, dilation=dilation, padding="same", threads=1)
+        if attempt(call, method) is None:
+            continue
+        named = next(one.memory for one in asked().candidates if one.method == method)
+        (used,) = Measured.made
+        assert 0 < used.bytes() <= named + (spoilt and 6 << 20)  # what a spoilt tile is left to has memory of its own
+
+
+LAYOUTS = {
+    "read-only": lambda x: x.copy(),
+    "negative strides": lambda x: x[:, ::-1, ::-1].copy()[:, ::-1, ::-1],
+    "negative channels": lambda x: x[::-1].copy()[::-1],
+    "Fortran order": np.asfortranarray,
+    "transposed": lambda x: x.transpose(0, 2, 1).copy().transpose(0, 2, 1),
+    "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "sliced columns": lambda x: np.repeat(x, 3, axis=2)[:, :, ::3],
+    "inside a larger picture": lambda x: np.pad(x, 3)[3:-3, 3:-3, 3:-3],
+    "not aligned": lambda x: np.frombuffer(b"?" + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
+    "channels last": lambda x: x.transpose(1, 2, 0).copy().transpose(2, 0, 1),
+}
+
+
+@each_method
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_layouts_of_the_input_give_one_result(method, layout, dtype):
+    x = RNG.integers(0, 256, (2, 12, 15)).astype(dtype)
+    other = LAYOUTS[layout](x)
+    other.flags.writeable = False
+    np.testing.assert_array_equal(other, x)
+    weights = [np.full((1, 2, 3, 2), 2), np.ones((2, 2, 1, 1), int)]
+    if method != "box-sum":
+        weights += [np.stack([SMOOTH, -SMOOTH])[None]]
+    for weight in weights:
+        for padding in ("valid", "same"):
+            got = convcli.conv2d(other, weight, padding=padding, method=method)
+            np.testing.assert_array_equal(got, convcli.conv2d(x, weight, padding=padding, method=method))
+            assert_near(got, convcli.conv2d(x, weight, padding=padding, method="im2col"), reach_of(x, weight))
+    np.testing.assert_array_equal(other, x)
+
+
+@each_method
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
+def test_broadcast_inputs(method, axes):
+    shape = [1 if axis in axes else n for axis, n in enumerate((3, 8, 9))]
+    x = np.broadcast_to(RNG.integers(0, 256, shape).astype(np.float32), (3, 8, 9))
+    for weight in (np.full((2, 3, 2, 3), 3), np.full((2, 3, 1, 1), 2)):
+        if method == "separable":
+            weight = weight[:1]
+        got = convcli.conv2d(x, weight, method=method)
+        assert_near(got, oracle.layer(x.astype(float), weight), 255 * 54)
+
+
+@each_method
+def test_the_input_stays_as_it_was(method):
+    for x in (WIDE.copy(), WIDE_FLOATS.copy(), np.where(WIDE < 9, np.nan, WIDE_FLOATS)):
+        before, kernel = x.copy(), np.full((3, 3), 0.5)
+        kept = kernel.copy()
+        for dtype in (np.float32, np.uint8):
+            convcli.filter2d(x, kernel, method=method, dtype=dtype, bias=2)
+        np.testing.assert_array_equal(x, before)
+        np.testing.assert_array_equal(kernel, kept)
+
+
+@each_method
+def test_smallest_inputs(method):
+    one = np.full((1, 1, 1, 1), 3.0)
+    assert convcli.conv2d([[5.0]], one, method=method).ravel() == pytest.approx([15])
+    got = convcli.conv2d([[5.0]], np.full((4, 3), 2.0), padding="full", method=method)
+    assert_near(got, np.full((4, 3), 10.0), 120)
+    empty = convcli.conv2d(np.zeros((0, 1, 5, 6)), np.ones((1, 1, 3, 3)), method=method)
+    assert empty.shape == (0, 1, 3, 4)
+    x = RNG.random((6, 7))
+    for kernel in (np.full((6, 7), 0.5), np.full((6, 1), 0.5), np.full((1, 7), 0.5)):
+        assert_near(convcli.conv2d(x, kernel, method=method), oracle.correlate(x, kernel), 21)
+    if method != "box-sum":
+        kernel = np.outer(RNG.random(6), RNG.random(7))
+        assert_near(convcli.conv2d(x, kernel, method=method), oracle.correlate(x, kernel), 42)
+
+
+# Terms of separable kernels
+
+
+def sum_of(terms, shape):
+    return sum((np.outer(column, row) for column, row in terms), np.zeros(shape))
+
+
+@given(rank=st.integers(1, 8), size=st.tuples(st.integers(8, 30), st.integers(8, 30)), dtype=dtypes, seed=seeds)
+def test_terms_add_up_to_the_kernel(rank, size, dtype, seed):
+    rng = np.random.default_rng(seed)
+    if np.dtype(dtype).kind == "f":
+        kernel = (rng.standard_normal((size[0], rank)) @ rng.standard_normal((rank, size[1]))).astype(dtype)
+    else:
+        kernel = (rng.integers(-9, 10, (size[0], rank)) @ rng.integers(-9, 10, (rank, size[1]))).astype(np.float64)
+    terms = separable.terms(kernel)
+    assert len(terms) <= rank
+    assert len(terms) == np.linalg.matrix_rank(kernel)
+    assert separable.rank(kernel, False) == max(1, len(terms))
+    off = np.abs(sum_of(terms, size) - kernel).max()
+    assert off <= 8 * np.finfo(kernel.dtype).eps * np.abs(kernel).max()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sigma", [0.3, 0.8, 1.5, 4, 11, 40])
+def test_gaussians_have_one_term_however_they_are_rounded(dtype, sigma):
+    places = np.arange(-int(3 * sigma) - 1, int(3 * sigma) + 2)
+    bell = np.exp(-(places**2) / (2 * sigma**2))
+    for kernel in (np.outer(bell, bell), np.outer(bell, bell[1:]) / bell.sum() ** 2):
+        assert separable.rank(kernel.astype(dtype), False) == 1
+    difference = np.outer(bell, bell) - 0.5 * np.outer(bell**2, bell**2)
+    assert separable.rank(difference.astype(dtype), False) == 2
+
+
+def test_a_small_second_term_is_no_rounding():
+    kernel = np.ones((9, 9), np.float32)
+    kernel[4, 4] += 1e-4
+    assert separable.rank(kernel, False) == 2
+    kernel = kernel.astype(np.float64)
+    kernel[4, 4] = 1 + 1e-12
+    assert separable.rank(kernel, False) == 2
+
+
+@given(
+    column=st.lists(st.integers(-60, 60), min_size=1, max_size=9),
+    row=st.lists(st.integers(-60, 60), min_size=1, max_size=9),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_products_of_whole_numbers_have_whole_terms(column, row, dtype):
+    kernel = np.outer(column, row)
+    terms = separable.terms(kernel.astype(dtype))
+    assert len(terms) == bool(kernel.any())
+    np.testing.assert_array_equal(sum_of(terms, kernel.shape), kernel)
+    assert all((part == np.rint(part)).all() for term in terms for part in term)
+    assert separable.rank(kernel.astype(dtype), True) == 1
+
+
+def test_ranks():
+    assert separable.terms(np.zeros((3, 4))) == []
+    assert separable.rank(np.zeros((3, 4)), True) == 1
+    assert separable.rank(np.array([[2.0, 3], [3, 2]]), True) == 0
+    assert separable.rank(np.array([[2.0, 3], [3, 2]]), False) == 2
+    assert separable.rank(np.eye(16), False) == 16
+    assert separable.rank(np.eye(2), True) == 0
+    assert separable.rank(np.eye(17), False) == 0
+    assert separable.terms(np.eye(5), most=4) is None
+    assert separable.rank(np.array([[1e12, 1], [1, 1e-12]]), False) == 1
+
+
+# Threads
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Threads however little there is to do."""
+    monkeypatch.setattr(correlate, "WORTH_THREADS", 0)
+    monkeypatch.setattr(pool, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(pool, "BLOCK_BYTES", 2000)
+
+
+@each_method
+@pytest.mark.parametrize("x", [WIDE, WIDE_FLOATS], ids=["bytes", "floats"])
+def test_threads_change_nothing(tiny, eager, method, x):
+    kernel = np.full((3, 3), 0.7)
+    one, _ = filtered(x, kernel, method, threads=1)
+    for threads in (2, 5):
+        other, _ = filtered(x, kernel, method, threads=threads)
+        np.testing.assert_array_equal(one, other)
+
+
+def test_threads_change_no_pool(eager):
+    x = RNG.random((5, 40, 50))
+    window = shapes.pool_window((40, 50), 3, stride=2)
+    ask = pool.Pooling(x[None, ..., None], window, pool.Reduce.MAX)
+    results = []
+    for threads in (1, 2, 5):
+        results.append(np.full(ask.shape, np.nan))
+        pool.pool(ask, Store(results[-1]), threads=threads)
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+    np.testing.assert_array_equal(results[0][0, ..., 0], convcli.max_pool2d(x, 3, stride=2))
+
+
+@pytest.mark.parametrize("where", ["main", "others", "all"])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_an_exception_of_any_thread_reaches_the_caller(tiny, eager, monkeypatch, where, threads):
+    compute, caller = correlate._Run.compute, threading.current_thread()
+    met = {"main": threading.Event(), "others": threading.Event(), "all": threading.Event()}
+
+    def broken(self, *tile):
+        here = "main" if threading.current_thread() is caller else "others"
+        met[here].set()
+        met["all"].set()
+        if where in (here, "all"):
+            raise MemoryError(f"in {here}")
+        assert met[where].wait(5)
+        return compute(self, *tile)
+
+    monkeypatch.setattr(correlate._Run, "compute", broken)
+    before = set(threading.enumerate())
+    if where == "others" and threads == 1:
+        met["others"].set()
+        filtered(WIDE, SMOOTH, "shift-add", threads=threads)
+    else:
+        with pytest.raises(MemoryError, match="in "):
+            filtered(WIDE, SMOOTH, "shift-add", threads=threads)
+    assert set(threading.enumerate()) <= before
+    monkeypatch.undo()
+    with small_tiles():
+        got, _ = filtered(WIDE, SMOOTH, "shift-add", threads=threads)
+    np.testing.assert_array_equal(got, whole(WIDE, SMOOTH))
+
+
+# The planner
+
+
+shapes_of_problems = st.fixed_dictionaries(
+    {
+        "size": st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),
+        "kernel": st.tuples(st.integers(1, 200), st.integers(1, 200)),
+        "stride": st.tuples(st.integers(1, 9), st.integers(1, 9)),
+        "dilation": st.tuples(st.integers(1, 9), st.integers(1, 9)),
+        "padding": st.sampled_from(["same", "full"]),
+    }
+)
+
+
+@given(
+    walk=shapes_of_problems,
+    planes=st.integers(1, 300),
+    channels=st.integers(1, 600),
+    outputs=st.integers(1, 600),
+    pitch=st.integers(1, 5),
+    dtype=st.sampled_from(["float32", "float64"]),
+    taps=st.integers(0, 10**6),
+    rank=st.integers(0, 16),
+    uniform=st.booleans(),
+    bound=st.sampled_from([None, 0, 100, 2**20, 2**39, 2**45]),
+)
+def test_every_method_is_priced_or_refused(walk, planes, channels, outputs, pitch, dtype, taps, rank, uniform, bound):
+    window = shapes.conv_window(**walk)
+    asked = problem.Problem(planes, channels, outputs, pitch, window, dtype, taps, rank, uniform, bound)
+    made = plan.make_plan(asked)
+    assert [one.method for one in made.candidates] == list(METHODS)
+    for one in made.candidates:
+        assert (one.refused is None) == np.isfinite(one.seconds)
+        if one.refused is None:
+            assert one.seconds > 0
+            assert one.memory > 0
+            rows, columns = METHODS[one.method].tile(asked)
+            assert 1 <= rows <= window.output[0]
+            assert 1 <= columns <= window.output[1]
+    assert min(one.seconds for one in made.candidates) == next(
+        one.seconds for one in made.candidates if one.method == made.method
+    )
+    plan._plan.cache_clear()
+    assert plan.make_plan(asked) == made
+    assert all(f" {name} " in str(made) for name in METHODS)
+
+
+@each_method
+def test_a_method_asked_for_is_the_one_that_runs(monkeypatch, method):
+    ran = []
+    bind = METHODS[method].bind
+    spied = METHODS[method]._replace(bind=lambda *arguments: ran.append(method) or bind(*arguments))
+    monkeypatch.setitem(METHODS, method, spied)
+    plan._plan.cache_clear()
+    assert_near(convcli.conv2d(FLOATS, np.ones((1, 3, 2, 2)), method=method)[0], four(FLOATS), 12 * 5)
+    assert ran == [method]
+    made = convcli.plan_conv(FLOATS, np.ones((1, 3, 2, 2)), method=method)
+    assert (made.method, made.why) == (method, "asked for")
+    assert f"* {method}" in str(made)
+
+
+def four(x):
+    x = x.sum(axis=0, dtype=float)
+    return x[:-1, :-1] + x[1:, :-1] + x[:-1, 1:] + x[1:, 1:]
+
+
+def test_the_plan_of_one_problem_is_one_plan():
+    made = convcli.plan_conv(FLOATS, DENSE)
+    assert convcli.plan_conv(FLOATS * 2, DENSE) == made
+    assert convcli.plan_conv(FLOATS, DENSE, method=made.method).candidates == made.candidates
+    assert "least estimated cost of 6 methods" in str(made)
+    assert str(convcli.plan_conv(BYTES, DENSE)).count("needs a kernel that is one number all over") == 1
+
+
+def test_a_large_box_costs_hardly_more_than_a_small_one():
+    x = np.zeros((600, 800), np.float32)
+
+    def seconds(size, method):
+        candidates = convcli.plan_conv(x, np.ones((size, size)), padding="same").candidates
+        return next(one.seconds for one in candidates if one.method == method)
+
+    assert seconds(60, "shift-add") > 50 * seconds(5, "shift-add")
+    for method in ("box-sum", "fft"):
+        assert seconds(60, method) < 10 * seconds(5, method)
+    assert convcli.plan_conv(x, np.ones((60, 60)), padding="same").method in ("box-sum", "separable", "fft")
