@@ -85,10 +85,15 @@ def refuses_integers(problem: Problem) -> str | None:
     return None if problem.dtype in ("float32", "float64") else "needs floats, and these sums exceed what floats hold"
 
 
-def modest(block: Array) -> bool:
-    """Whether all numbers are finite and far from overflow: their squares add up."""
+def line_energies(block: Array) -> Array:
+    """The sum of squares of each row of each channel, by BLAS; not finite where a number is not or is enormous."""
     lines = block.reshape(*block.shape[:2], -1)
-    return bool(np.isfinite(np.vecdot(lines, lines)).all())
+    return np.asarray(np.vecdot(lines, lines))
+
+
+def modest(block: Array) -> bool:
+    """Whether all numbers are finite and far from overflow."""
+    return bool(np.isfinite(line_energies(block)).all())
 
 
 def smallest_dtype(problem: Problem) -> str:

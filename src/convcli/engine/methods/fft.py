@@ -1,6 +1,7 @@
 """FFT: overlapping tiles multiplied with the kernel's spectrum. Its time hardly depends on the kernel's size.
 
-Each transform runs over a row of tiles at once. ``norm="ortho"`` is not for the norm's sake: NumPy then passes its
+Each transform runs over a row of tiles at once. The weight's spectra are not scaled, and the scales of the transforms
+there and back make up the one that is due. ``norm="ortho"`` is not for the norm's sake: NumPy then passes its
 factor as a float of the array's kind, while the default passes the integer 1, which sends every float32 transform
 through a casting buffer and makes it two to seven times slower (NumPy 2.4).
 """
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from convcli.engine.costs import COSTS
-from convcli.engine.problem import Array, Method, Problem, Runner, modest, refuses_integers
+from convcli.engine.problem import Array, Method, Problem, Runner, line_energies, refuses_integers
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
@@ -139,7 +140,11 @@ def memory(problem: Problem) -> int:
 
 def even(block: Array) -> bool:
     """Whether no number outweighs the others of a tile, whose sums would get its rounding: nodata of -9999, say."""
-    return modest(block) and max(block.max(), -block.min()) ** 2 <= LARGEST_SHARE * np.vdot(block, block)
+    energies = line_energies(block)
+    limit = LARGEST_SHARE * energies.sum()
+    if not np.isfinite(limit):
+        return False
+    return bool(energies.max() <= limit or max(block.max(), -block.min()) ** 2 <= limit)
 
 
 METHOD = Method(
