@@ -5,22 +5,23 @@ with OpenBLAS 0.3.31 (SkylakeX kernels). Only their ratios matter to the planner
 """
 
 COSTS = {  # seconds for each byte of a value, unless it says "start", "call" or "run"
-    "start": 1.9e-04,
-    "tile.call": 7.8e-05,
-    "tile.cell": 6.3e-11,
-    "numpy.call": 1.9e-06,
-    "copy.value": 7.7e-12,
-    "copy.run": 5.0e-09,
-    "copy.strided": 5.2e-11,
-    "shift_add.tap": 6.4e-11,
-    "shift_add.strided": 1.6e-10,
+    "start": 2.0e-04,
+    "tile.call": 7.2e-05,
+    "tile.cell": 5.8e-11,
+    "tile.result": 3.4e-11,
+    "numpy.call": 2.0e-06,
+    "copy.value": 9.6e-12,
+    "copy.run": 5.1e-09,
+    "copy.strided": 5.8e-11,
+    "shift_add.tap": 6.2e-11,
+    "shift_add.strided": 1.7e-10,
     "gemm.product": 5.9e-12,
-    "gemm.read": 1.1e-11,
-    "gemm.call": 1.2e-07,
-    "row_gemm.sum": 4.7e-11,
-    "box_sum.pass": 6.2e-11,
-    "fft.step": 4.3e-11,
-    "fft.product": 8.7e-11,
+    "gemm.read": 1.2e-11,
+    "gemm.call": 1.1e-07,
+    "row_gemm.sum": 4.9e-11,
+    "box_sum.pass": 6.3e-11,
+    "fft.step": 4.5e-11,
+    "fft.product": 8.6e-11,
 }
 VECTOR = 64  # bytes that BLAS multiplies at once
 

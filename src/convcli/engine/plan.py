@@ -71,9 +71,11 @@ def estimate(method: Method, problem: Problem) -> float:
     """Seconds on one thread: the method's own work, and what every tile costs besides."""
     (height, width), tile = problem.window.output, method.tile(problem)
     tiles = problem.planes * -(-height // tile[0]) * -(-width // tile[1])
-    block = block_values(problem, tile) * np.dtype(method.dtype(problem)).itemsize * COSTS["tile.cell"]
+    size = np.dtype(method.dtype(problem)).itemsize
+    block = block_values(problem, tile) * size * COSTS["tile.cell"]
+    store = problem.values * size * COSTS["tile.result"]
     calls = COSTS["tile.call"] + method.calls(problem) * COSTS["numpy.call"]
-    return COSTS["start"] + method.cost(problem) + tiles * (block + calls)
+    return COSTS["start"] + method.cost(problem) + store + tiles * (block + calls)
 
 
 def working_memory(method: Method, problem: Problem) -> int:
