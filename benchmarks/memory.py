@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py [KERNEL ...]
 
-The issue's bound is 64 MB. Linux only: the peak is the process's own, from getrusage.
+The bound is 64 MB. Linux only: the peak is the process's own, from getrusage.
 """
 
 import resource

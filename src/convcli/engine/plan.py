@@ -7,7 +7,7 @@ import numpy as np
 
 from convcli.engine.costs import COSTS
 from convcli.engine.methods import METHODS
-from convcli.engine.problem import Method, Problem, block_values
+from convcli.engine.problem import Method, Problem, block_values, count_tiles
 from convcli.errors import ConvcliError, suggest
 from convcli.words import AUTO
 
@@ -69,13 +69,11 @@ def _plan(problem: Problem, method: str) -> Plan:
 
 def estimate(method: Method, problem: Problem) -> float:
     """Seconds on one thread: the method's own work, and what every tile costs besides."""
-    (height, width), tile = problem.window.output, method.tile(problem)
-    tiles = problem.planes * -(-height // tile[0]) * -(-width // tile[1])
-    size = np.dtype(method.dtype(problem)).itemsize
+    tile, size = method.tile(problem), np.dtype(method.dtype(problem)).itemsize
     block = block_values(problem, tile) * size * COSTS["tile.cell"]
     store = problem.values * size * COSTS["tile.result"]
     calls = COSTS["tile.call"] + method.calls(problem) * COSTS["numpy.call"]
-    return COSTS["start"] + method.cost(problem) + store + tiles * (block + calls)
+    return COSTS["start"] + method.cost(problem) + store + count_tiles(problem, tile) * (block + calls)
 
 
 def working_memory(method: Method, problem: Problem) -> int:

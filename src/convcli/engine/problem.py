@@ -69,7 +69,6 @@ class Method(NamedTuple):
     """
 
     name: str
-    summary: str
     bind: Callable[[Problem, Array], Runner]
     refuses: Callable[[Problem], str | None]
     tile: Callable[[Problem], Pair]
@@ -123,3 +122,9 @@ def fit_tile(problem: Problem, values: int, rows: int = 1) -> Pair:
 def block_values(problem: Problem, tile: Pair) -> int:
     """Numbers of the padded input block of a tile."""
     return problem.channels * prod(problem.window.span(axis, 0, tile[axis])[1] for axis in (0, 1)) * problem.pitch
+
+
+def count_tiles(problem: Problem, tile: Pair) -> int:
+    """Tiles of all planes, those at the ends cut off."""
+    height, width = problem.window.output
+    return problem.planes * -(-height // tile[0]) * -(-width // tile[1])

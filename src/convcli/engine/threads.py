@@ -1,4 +1,4 @@
-"""Bands of a picture on several threads, and BLAS held to one thread meanwhile so that the two do not fight."""
+"""Work on several threads, and BLAS held to one thread meanwhile so that the two do not fight."""
 
 import os
 from collections import deque

@@ -65,15 +65,4 @@ def memory(problem: Problem) -> int:
     return 6 * plane * np.dtype(smallest_dtype(problem)).itemsize
 
 
-METHOD = Method(
-    "box-sum",
-    "sums of pairs, and of pairs of pairs, for one number all over",
-    bind,
-    refuses,
-    tile,
-    cost,
-    calls,
-    memory,
-    suits=modest,
-    dtype=smallest_dtype,
-)
+METHOD = Method("box-sum", bind, refuses, tile, cost, calls, memory, suits=modest, dtype=smallest_dtype)

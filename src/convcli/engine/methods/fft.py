@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from convcli.engine.costs import COSTS
-from convcli.engine.problem import Array, Method, Problem, Runner, line_energies, refuses_integers
+from convcli.engine.problem import Array, Method, Problem, Runner, count_tiles, line_energies, refuses_integers
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
@@ -37,7 +37,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
     spread[..., ::dy, ::dx] = weight
     spectra = np.fft.rfft2(spread, (height, width)).astype(inner, copy=False)
     np.conjugate(spectra, out=spectra)  # a correlation, not a convolution
-    per_tile = (width - kx) // sx + 1  # outputs of a tile in a row
+    per_tile = outputs_of(problem)[1]
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
         tiles, rest = divmod(out.shape[2], per_tile)
@@ -79,6 +79,12 @@ def sizes(problem: Problem) -> Pair:
     return best_size(problem, 0), best_size(problem, 1)
 
 
+def outputs_of(problem: Problem) -> Pair:
+    """Rows and columns of outputs that one transform gives."""
+    (height, width), (ky, kx), (sy, sx) = sizes(problem), problem.window.effective, problem.window.stride
+    return (height - ky) // sy + 1, (width - kx) // sx + 1
+
+
 def best_size(problem: Problem, axis: int) -> int:
     """The length that costs least for each output it gives, no longer than all outputs need."""
     reach, need = problem.window.effective[axis], problem.window.span(axis, 0, problem.window.output[axis])[1]
@@ -106,17 +112,14 @@ def dtype(problem: Problem) -> str:
 
 def tile(problem: Problem) -> Pair:
     """A row of transforms."""
-    (height, width), (ky, kx), (sy, sx) = sizes(problem), problem.window.effective, problem.window.stride
+    (height, width), (rows, columns) = sizes(problem), outputs_of(problem)
     count = max(1, AT_ONCE // (problem.channels * height * width))
-    rows, columns = (height - ky) // sy + 1, ((width - kx) // sx + 1) * count
-    return min(rows, problem.window.output[0]), min(columns, problem.window.output[1])
+    return min(rows, problem.window.output[0]), min(columns * count, problem.window.output[1])
 
 
 def cost(problem: Problem) -> float:
     """n log n for the transforms there and back, and the products."""
-    (height, width), (ky, kx), (sy, sx) = sizes(problem), problem.window.effective, problem.window.stride
-    rows, columns = (height - ky) // sy + 1, (width - kx) // sx + 1
-    tiles = problem.planes * -(-problem.window.output[0] // rows) * -(-problem.window.output[1] // columns)
+    (height, width), tiles = sizes(problem), count_tiles(problem, outputs_of(problem))
     values = height * width * problem.pitch * np.dtype(dtype(problem)).itemsize
     step = log2(height * width) * COSTS["fft.step"]
     pairs = problem.channels * problem.outputs
@@ -134,7 +137,7 @@ def calls(problem: Problem) -> float:
 def memory(problem: Problem) -> int:
     """Spectra of a row of tiles and what is made of them."""
     (height, width), spectra = sizes(problem), problem.channels + (2 if problem.outputs * problem.channels > 1 else 0)
-    count = -(-tile(problem)[1] // ((width - problem.window.effective[1]) // problem.window.stride[1] + 1))
+    count = -(-tile(problem)[1] // outputs_of(problem)[1])
     return (spectra + 1) * count * height * width * np.dtype(dtype(problem)).itemsize
 
 
@@ -147,15 +150,4 @@ def even(block: Array) -> bool:
     return bool(energies.max() <= limit or max(block.max(), -block.min()) ** 2 <= limit)
 
 
-METHOD = Method(
-    "fft",
-    "overlapping tiles multiplied with the kernel's spectrum",
-    bind,
-    refuses,
-    tile,
-    cost,
-    calls,
-    memory,
-    suits=even,
-    dtype=dtype,
-)
+METHOD = Method("fft", bind, refuses, tile, cost, calls, memory, suits=even, dtype=dtype)

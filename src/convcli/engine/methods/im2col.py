@@ -71,13 +71,4 @@ def memory(problem: Problem) -> int:
     return depth(problem) * rows * columns * problem.pitch * problem.itemsize
 
 
-METHOD = Method(
-    "im2col",
-    "every window of a tile as a column of one product",
-    bind,
-    refuses_integers,
-    tile,
-    cost,
-    calls,
-    memory,
-)
+METHOD = Method("im2col", bind, refuses_integers, tile, cost, calls, memory)

@@ -86,8 +86,12 @@ def bind(problem: Problem, weight: Array) -> Runner:
 
 def stacked(problem: Problem) -> bool:
     """Whether stacks of shifted rows cost less than a sum of responses to each kernel column."""
-    dilated = problem.window.dilation[0] > 1 and problem.window.kernel[0] > 1
-    return problem.channels > 1 or (problem.outputs > 2 and not dilated)
+    return problem.channels > 1 or (problem.outputs > 2 and not rows_apart(problem))
+
+
+def rows_apart(problem: Problem) -> bool:
+    """Whether the rows under an output do not lie one on the other."""
+    return problem.window.dilation[0] > 1 and problem.window.kernel[0] > 1
 
 
 def stretch(problem: Problem, columns: int) -> int:
@@ -103,7 +107,7 @@ def row_values(problem: Problem) -> int:
 
 def refuses(problem: Problem) -> str | None:
     """What BLAS can't multiply, and what would need a stack of its own for each output row."""
-    if problem.channels > 1 and problem.window.dilation[0] > 1 and problem.window.kernel[0] > 1:
+    if problem.channels > 1 and rows_apart(problem):
         return "can't dilate the rows of several channels"
     return refuses_integers(problem)
 
@@ -143,13 +147,4 @@ def memory(problem: Problem) -> int:
     return row_values(problem) * columns * problem.pitch * count * problem.itemsize
 
 
-METHOD = Method(
-    "row-gemm",
-    "a row of outputs as one product with the rows under it",
-    bind,
-    refuses,
-    tile,
-    cost,
-    calls,
-    memory,
-)
+METHOD = Method("row-gemm", bind, refuses, tile, cost, calls, memory)

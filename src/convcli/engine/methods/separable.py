@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from convcli.engine.costs import COSTS, gemm_cost
-from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, modest, refuses_integers
+from convcli.engine.problem import Array, Method, Problem, Runner, count_tiles, fit_tile, modest, refuses_integers
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
@@ -66,7 +66,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
     """Lay the bands out once."""
     (sy, sx), (dy, dx) = problem.window.stride, problem.window.dilation
     rows, columns = block_rows(problem), block_columns(problem)
-    spread = 1 if apart(problem) else problem.pitch
+    spread = values_spread(problem)
     bands = [
         [
             (
@@ -131,7 +131,10 @@ def multiply_rows(matrix: Array, step: int, cells: Array, out: Array) -> None:
 
 
 def multiply_columns(cells: Array, step: int, matrix: Array, out: Array) -> None:
-    """One block of columns after the other times ``matrix``, as :func:`multiply_rows` does it with rows."""
+    """One block of columns after the other times ``matrix``, as :func:`multiply_rows` does it with rows.
+
+    The same on transposed arrays would do, but BLAS takes longer to write columns.
+    """
     reach, size = matrix.shape
     count, rest = divmod(out.shape[1], size)
     if count:
@@ -154,12 +157,12 @@ def block_rows(problem: Problem) -> int:
 
 def block_columns(problem: Problem) -> int:
     """Output columns of the band from the right."""
-    return min(problem.window.output[1], 4 if problem.pitch > 1 and not apart(problem) else 16)
+    return min(problem.window.output[1], 4 if values_spread(problem) > 1 else 16)
 
 
-def apart(problem: Problem) -> bool:
-    """Whether interleaved values are better taken apart than spread over a band with as many zeros between."""
-    return problem.pitch > 1 and problem.window.effective[1] > 12
+def values_spread(problem: Problem) -> int:
+    """Interleaved values in the band from the right: 1 where the kernel is so long that they are taken apart."""
+    return 1 if problem.window.effective[1] > 12 else problem.pitch
 
 
 def refuses(problem: Problem) -> str | None:
@@ -177,11 +180,11 @@ def tile(problem: Problem) -> Pair:
 def cost(problem: Problem) -> float:
     """Both products of each term, and the making of the bands."""
     (sy, sx), (ky, kx) = problem.window.stride, problem.window.effective
-    (height, width), (tall, wide) = problem.window.output, tile(problem)
-    down, across, spread = block_rows(problem), block_columns(problem), 1 if apart(problem) else problem.pitch
+    tall, wide = tile(problem)
+    down, across, spread = block_rows(problem), block_columns(problem), values_spread(problem)
     planes, size = problem.pitch // spread, problem.itemsize
     pairs = problem.channels * problem.outputs * problem.rank
-    tiles = problem.planes * -(-height // tall) * -(-width // wide)
+    tiles = count_tiles(problem, (tall, wide))
     length = ((wide - 1) * sx + kx) * problem.pitch
     left = gemm_cost(tall / down, down, (down - 1) * sy + ky, length, size)
     right = gemm_cost(planes * wide / across, tall, ((across - 1) * sx + kx) * spread, across * spread, size)
@@ -200,14 +203,4 @@ def memory(problem: Problem) -> int:
     return rows * (across + columns) * problem.pitch * problem.itemsize
 
 
-METHOD = Method(
-    "separable",
-    "a few columns times rows, each a product with a banded matrix",
-    bind,
-    refuses,
-    tile,
-    cost,
-    calls,
-    memory,
-    suits=modest,
-)
+METHOD = Method("separable", bind, refuses, tile, cost, calls, memory, suits=modest)

@@ -93,15 +93,4 @@ def memory(problem: Problem) -> int:
     return rows * columns * problem.pitch * np.dtype(smallest_dtype(problem)).itemsize
 
 
-METHOD = Method(
-    "shift-add",
-    "every tap a shifted multiple of the picture",
-    bind,
-    refuses,
-    tile,
-    cost,
-    calls,
-    memory,
-    suits=modest,
-    dtype=smallest_dtype,
-)
+METHOD = Method("shift-add", bind, refuses, tile, cost, calls, memory, suits=modest, dtype=smallest_dtype)
