@@ -3,7 +3,7 @@
 Each transform runs over a row of tiles at once. The weight's spectra are not scaled, and the scales of the transforms
 there and back make up the one that is due. ``norm="ortho"`` is not for the norm's sake: NumPy then passes its
 factor as a float of the array's kind, while the default passes the integer 1, which sends every float32 transform
-through a casting buffer and makes it two to seven times slower (NumPy 2.4).
+through a casting buffer and makes it several times slower (NumPy 2.4, see docs/performance.md).
 """
 
 from math import isqrt, log2, prod

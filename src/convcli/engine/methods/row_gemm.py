@@ -80,7 +80,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
         return by_stacks
     lines = weight[:, 0].transpose(2, 0, 1).reshape(kw * outputs, kh)
     by_column = np.pad(lines, ((0, len(lines) % 4 == 3), (0, 0)))  # BLAS likes a fourth better than three left over
-    ones = np.ones((1, kw), weight.dtype)  # BLAS adds rows up in half the time of np.add.reduce
+    ones = np.ones((1, kw), weight.dtype)  # BLAS adds rows up faster than np.add.reduce
     return by_columns
 
 
