@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from convcli.engine.methods import METHODS, im2col, row_gemm, separable
+from convcli.engine.methods import METHODS, row_gemm, separable, shift_add
 from convcli.engine.pad import Border
 from convcli.engine.plan import Plan, make_plan
-from convcli.engine.problem import Method, Problem, Runner
+from convcli.engine.problem import Method, Problem, Runner, smallest_dtype
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Window
-from convcli.engine.store import Store
+from convcli.engine.store import ANY_NUMBER, Span, Store
 from convcli.engine.threads import check_threads, share
 from convcli.words import AUTO, Boundary, Combine
 
@@ -21,7 +21,9 @@ Array = NDArray[Any]
 
 FLOAT32_EXACT, FLOAT64_EXACT, INT64_EXACT = 2**24, 2**53, 2**63  # integers below these are held exactly
 WORTH_THREADS = 1e-3  # seconds of estimated work below which starting threads costs more than they save
-SURELY_FINITE = 1e18  # of a kernel's weights: with a 64-bit pixel their product is far from overflow
+TILES_PER_WORKER = 2  # at least, unless a tile would be less high than the kernel
+WORTH_SIDES = 1 << 18  # outputs of a plane above which its sides may be tiles of their own
+SURELY_FINITE = 1e30  # a sum so far from overflow, in whatever order it is added up
 RANKED_KERNELS = 4  # of a weight: with more of them a search for columns and rows takes longer than it saves
 
 
@@ -52,7 +54,6 @@ class Correlation(NamedTuple):
         outputs, channels, kh, kw = self.weight.shape
         dtype, bound = self._arithmetic(integer)
         kernels = _cast(self.weight, np.dtype(dtype)).reshape(-1, kh, kw)
-        taps = int(np.count_nonzero(kernels)) // self.groups
         if (kernels == kernels[0]).all():  # one kernel over every channel
             kernels = kernels[:1]
         rank = 0
@@ -60,9 +61,24 @@ class Correlation(NamedTuple):
             ranks = [separable.rank(kernel, bound is not None) for kernel in kernels]
             rank = max(ranks) if all(ranks) else 0
         uniform = bool((kernels == kernels[:, :1, :1]).all())
-        return Problem(
-            n * self.groups, channels, outputs // self.groups, pitch, self.window, dtype, taps, rank, uniform, bound
+        problem = Problem(
+            n * self.groups, channels, outputs // self.groups, pitch, self.window, dtype, 0, rank, uniform, bound
         )
+        weight = _cast(self.weight, np.dtype(smallest_dtype(problem)))
+        return problem._replace(additions=shift_add.additions(weight, outputs <= RANKED_KERNELS) // self.groups)
+
+    def span(self) -> Span | None:
+        """How small and large a result can be, as far as the dtype of the cells tells; None if it can be NaN."""
+        if self.cells.dtype.kind == "f":
+            return None
+        fill = 0.0 if isinstance(self.boundary, Boundary) else self.boundary
+        info = np.iinfo(self.cells.dtype)
+        ends = np.array([min(info.min, fill), max(info.max, fill)], np.float64)
+        weight = self.weight.reshape(len(self.weight), -1).astype(np.float64)
+        down, up = np.minimum(weight, 0).sum(axis=1), np.maximum(weight, 0).sum(axis=1)
+        bias = 0.0 if self.bias is None else self.bias
+        least, most = (up * ends[0] + down * ends[1] + bias).min(), (up * ends[1] + down * ends[0] + bias).max()
+        return (float(least), float(most)) if max(-least, most) < SURELY_FINITE else None
 
     def _arithmetic(self, integer: bool) -> tuple[str, int | None]:
         """The dtype that holds the sums, and the greatest of them if they are promised to be exact."""
@@ -91,7 +107,8 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
         return plan
     seconds = next(one.seconds for one in plan.candidates if one.method == plan.method)
     run = _Run(ask, store, problem, METHODS[plan.method])
-    share(run, list(run.tiles()), workers if seconds > WORTH_THREADS else 1)
+    workers = workers if seconds > WORTH_THREADS else 1
+    share(run, list(run.tiles(workers)), workers)
     return plan
 
 
@@ -108,14 +125,14 @@ class _Run:
         self.weights = np.split(_cast(ask.weight, self.dtype), ask.groups)
         self.runners = self._bind(method)
         self.bias = None if ask.bias is None else _cast(ask.bias[:, None, None, None], self.dtype)
-        self.finite = ask.cells.dtype.kind != "f" and float(np.abs(ask.weight).sum()) < SURELY_FINITE
+        span = ask.span()
+        self.span = ANY_NUMBER if span and ask.combine else span
         self.direct = ask.combine is None and store.direct(self.dtype)
 
     @cached_property
     def strict_runners(self) -> list[Runner]:
         """Those of a method that suits all numbers."""
-        strict = im2col.METHOD if row_gemm.METHOD.refuses(self.problem) else row_gemm.METHOD
-        return self._bind(strict)
+        return self._bind(row_gemm.METHOD)
 
     def _bind(self, method: Method) -> list[Runner]:
         """A runner for each group, the same where all have one kernel."""
@@ -124,13 +141,33 @@ class _Run:
             return [method.bind(self.problem, first)] * len(self.weights)
         return [method.bind(self.problem, weight) for weight in self.weights]
 
-    def tiles(self) -> Iterator[Tile]:
-        """Every item and group, and its output rows and columns cut into tiles that the method likes."""
+    def tiles(self, workers: int) -> Iterator[Tile]:
+        """Every item and group, and its output rows and columns cut into tiles that the method likes, some for each."""
         (height, width), (rows, columns) = self.ask.window.output, self.method.tile(self.problem)
+        if workers > 1:
+            fair = -(-self.problem.planes * height // (workers * TILES_PER_WORKER))
+            rows = min(rows, max(fair, self.ask.window.effective[0]))
+        inner = self._inner_columns(columns)
         for item, group in np.ndindex(self.ask.shape[0], self.ask.groups):
             for top in range(0, height, rows):
-                for left in range(0, width, columns):
-                    yield item, group, slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
+                for left in range(inner.start, inner.stop, columns):
+                    right = min(left + columns, inner.stop)
+                    yield item, group, slice(top, min(top + rows, height)), slice(left, right)
+            for side in (slice(0, inner.start), slice(inner.stop, width)):
+                if side.start < side.stop:
+                    yield item, group, slice(0, height), side
+
+    def _inner_columns(self, columns: int) -> slice:
+        """Output columns to be tiled, all but those at the sides if these are better done apart.
+
+        Where a tile is as wide as a large picture but for the pads, and copied only for them.
+        """
+        window, cells = self.ask.window, self.ask.cells
+        width, stride, before = window.output[1], window.stride[1], window.pads[1][0]
+        first = -(-before // stride)
+        last = max(first, min(width, (cells.shape[3] + before - window.effective[1]) // stride + 1))
+        worth = self.method.views and columns >= width and window.output[0] * width > WORTH_SIDES
+        return slice(first, last) if worth and cells.dtype == self.dtype and first < last else slice(0, width)
 
     def __call__(self, tiles: Iterator[Tile]) -> None:
         """Compute tiles as they come, in this thread."""
@@ -157,7 +194,7 @@ class _Run:
         if self.bias is not None:
             out += self.bias[channels]
         if not self.direct:
-            self.store.put(place, out, self.finite)
+            self.store.put(place, out, self.span)
 
 
 def _combined(responses: Array, combine: Combine, bound: int | None) -> Array:

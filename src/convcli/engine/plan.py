@@ -36,7 +36,7 @@ class Plan(NamedTuple):
             f"  {p.planes} x {p.channels}x{w.size[0]}x{w.size[1]}"
             + (f"x{p.pitch}" if p.pitch > 1 else "")
             + f" -> {p.outputs}x{w.output[0]}x{w.output[1]}, kernel {w.kernel[0]}x{w.kernel[1]}"
-            f" ({p.taps} taps), {p.dtype}{', exact' if p.bound is not None else ''}, {p.macs:,} multiply-adds",
+            f", {p.dtype}{', exact' if p.bound is not None else ''}, {p.macs:,} multiply-adds",
         ]
         for one in self.candidates:
             price = one.refused or f"{one.seconds * 1000:.3g} ms, {one.memory / 1024:,.0f} kB a thread"

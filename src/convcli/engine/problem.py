@@ -17,9 +17,10 @@ class Problem(NamedTuple):
     """A weight ``(outputs, channels, kh, kw)`` over ``planes`` items ``(channels, H, W, pitch)``, one group each.
 
     ``pitch`` values lie side by side in every cell and never mix. ``dtype`` holds the result; ``bound`` is the greatest
-    magnitude that a sum of integers can reach, if the sums must be exact. Of the weight the planner knows ``taps``, how
-    many numbers are not 0, ``rank``, how many products of a column and a row add up to each kernel (0: not looked for),
-    and whether each kernel is ``uniform``, one number all over.
+    magnitude that a sum of integers can reach, if the sums must be exact. Of the weight the planner knows
+    ``additions``, how many numbers are not 0 once kernels of integers are taken apart, ``rank``, how many products of a
+    column and a row add up to each kernel (0: not looked for), and whether each kernel is ``uniform``, one number all
+    over.
     """
 
     planes: int
@@ -28,7 +29,7 @@ class Problem(NamedTuple):
     pitch: int
     window: Window
     dtype: str
-    taps: int
+    additions: int
     rank: int
     uniform: bool
     bound: int | None
@@ -66,6 +67,8 @@ class Method(NamedTuple):
     one thread, ``calls`` how often it calls NumPy for a tile, and ``memory`` the bytes a thread works in besides block
     and out. A block of floats that does not ``suit`` a method is left to one that suits all: a NaN or an Inf would
     reach outputs whose window does not hold it, or a product of one with 0 would be left out.
+
+    With ``views``, a block had better be a view of the picture than a copy: the method reads it once.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Method(NamedTuple):
     memory: Callable[[Problem], int]
     suits: Callable[[Array], bool] = lambda _block: True
     dtype: Callable[[Problem], str] = lambda problem: problem.dtype
+    views: bool = False
 
 
 def refuses_integers(problem: Problem) -> str | None:

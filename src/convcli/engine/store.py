@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
+Span = tuple[float, float]  # how small and how large a number can be
+ANY_NUMBER: Span = (-np.inf, np.inf)
+FLOAT_EXACT = 2**24  # integers up to this are floats
+
+
 class Extent:
     """The values a result had before clipping: least, greatest, how many lay below 0, below -1 and above 1."""
 
@@ -79,31 +84,37 @@ class Store:
         """Whether values of ``dtype`` may be written straight into the array."""
         return self.extent is None and self.tone == PLAIN and dtype == self.array.dtype
 
-    def put(self, place: tuple[Any, ...], values: Array, finite: bool = False) -> None:
-        """Store finished values, which are used up on the way; ``finite`` ones need not be searched for NaN."""
+    def put(self, place: tuple[Any, ...], values: Array, span: Span | None = None) -> None:
+        """Store finished values, which are used up on the way, ``span`` being what is known of them."""
         if self.extent is not None:
             self.extent.note(values, self.unit)
-        if self.tone != PLAIN and values.dtype.kind != "f":
-            values = values.astype(np.float32)
-        cast_into(self.array[place], self.tone.apply(values), finite)
+        if self.tone != PLAIN:
+            values = self.tone.apply(values if values.dtype.kind == "f" else values.astype(np.float32))
+            span = span and ANY_NUMBER
+        cast_into(self.array[place], values, span)
 
 
-def cast_into(target: Array, values: Array, finite: bool = False) -> None:
+def cast_into(target: Array, values: Array, span: Span | None = None) -> None:
     """Values into ``target``; for an integer target rounded half to even and clipped to its range, NaN as 0.
 
-    Never wraps: NumPy's own cast turns 300 into 44 and -20 into 236 for uint8. ``values`` is used up.
+    Never wraps: NumPy's own cast turns 300 into 44 and -20 into 236 for uint8. ``values`` is used up. If ``span`` says
+    how small and large they can be, and that there is no NaN, they are only searched for what there can be.
     """
     if target.dtype.kind not in "iu":
         target[...] = values
         return
     info = np.iinfo(target.dtype)
+    inside = (
+        span is not None and max(info.min, -FLOAT_EXACT) - 0.4 < span[0] and span[1] < min(info.max, FLOAT_EXACT) + 0.4
+    )
     if values.dtype.kind not in "fc":
-        target[...] = np.clip(values, info.min, info.max)
+        np.copyto(target, values if inside else np.clip(values, info.min, info.max), casting="unsafe")
         return
     np.rint(values, out=values)
     high = values.dtype.type(info.max)
-    np.clip(values, info.min, high, out=values)
-    if not finite and np.isnan(values.sum()):
+    if not inside:
+        np.clip(values, info.min, high, out=values)
+    if span is None and np.isnan(values.sum()):
         np.nan_to_num(values, copy=False)
     with np.errstate(invalid="ignore"):  # int32 from float32, int64 from float64: their top is not a float, see below
         np.copyto(target, values, casting="unsafe")

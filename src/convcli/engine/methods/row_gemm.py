@@ -1,15 +1,19 @@
-"""Row GEMM: each output row as one matrix product with the input rows under it, as they lie in memory.
+"""Row GEMM: output rows as matrix products with the input rows under them.
 
-One channel and few outputs: the matrix has a row for each kernel column, and the product is a response to each of
-them; shifted by its place and summed over, they are the result. Nothing is copied and no product is in vain: a vertical
-stride or dilation only tells BLAS to take other rows. Of a horizontal stride all columns are computed, and the sum
-takes the ones wanted.
+Small kernels, strides and many channels: each input row is stacked with its ``kw`` shifted copies, channel after
+channel. Stacks on end are one matrix, so that a row of all outputs is one product. Of a single output it is two rows,
+the kernel laid out twice, since BLAS is slow with a matrix of one. Where rows already lie as a stack would, nothing is
+copied.
 
-Otherwise each input row is first stacked with its ``kw`` shifted copies, channel after channel. ``kh`` stacks on end
-are one matrix, so that a row of all outputs is one product. A 1x1 kernel needs no stack.
+A wide kernel of one channel: the matrix has a row for each kernel column, and the product is a response to each of
+them, to rows as they lie; shifted by its place and summed over, they are the result. Nothing is copied and no product
+is in vain.
 
-All rows of a stretch go to ``matmul`` at once: threads wait for each other between the calls, not within.
+All rows of a stretch go to ``matmul`` at once: threads wait for each other between the calls, not within. Dilated rows
+are done in classes, every ``dy``-th row at a time, and are then not dilated.
 """
+
+from math import gcd, isfinite
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -19,97 +23,123 @@ from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, ref
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
-BLOCK = 1 << 19  # values of a tile's input
-STRETCH = 1 << 19  # values of responses or stacks at a time: they are used while in cache
+BLOCK = 1 << 20  # values of a tile's input
+STRETCH = 1 << 20  # values of responses or stacks at a time: they are used while in cache
+STACKED_COLUMNS = 3  # of a kernel, up to which stacks are faster than responses to its columns
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
-    """Lay the weight out as a matrix once."""
-    (sy, sx), (dy, dx) = problem.window.stride, problem.window.dilation
-    outputs, channels, kh, kw = weight.shape
+    """Lay the weight out as a matrix once, and do one class of dilated rows after the other."""
+    sy, dy = problem.window.stride[0], problem.window.dilation[0]
+    classes = dy // gcd(sy, dy)
+    part = (bind_stacks if stacked(problem) else bind_columns)(problem, weight)
 
-    # Views of the whole tile are made once and sliced for each stretch: as_strided takes longer than a row's product.
+    def run(block: Array, out: Array, scratch: Scratch) -> None:
+        for first in range(min(classes, out.shape[1])):
+            part(block[:, first * sy :: dy], out[:, first::classes], scratch)
 
-    def by_columns(block: Array, out: Array, scratch: Scratch) -> None:
+    return run
+
+
+# Views of a whole tile are made once and sliced for each stretch: as_strided takes longer than a row's product.
+
+
+def bind_columns(problem: Problem, weight: Array) -> Runner:
+    """Responses to the columns of a kernel, summed over."""
+    down, dx = row_step(problem), problem.window.dilation[1]
+    outputs, _, kh, kw = weight.shape
+    lines = weight[:, 0].transpose(2, 0, 1).reshape(kw * outputs, kh)
+    matrix = np.pad(lines, ((0, len(lines) % 4 == 3), (0, 0)))  # BLAS likes a fourth better than three left over
+    ones = np.ones((1, kw), weight.dtype)  # BLAS adds rows up faster than np.add.reduce
+
+    def run(block: Array, out: Array, scratch: Scratch) -> None:
         _, rows, columns, pitch = out.shape
         _, line, _, value = block.strides
-        width = ((columns - 1) * sx + 1) * pitch
-        length = width + (kw - 1) * dx * pitch
-        step = min(rows, stretch(problem, columns))
-        windows = as_strided(block, (rows, kh, length), (sy * line, dy * line, value))
-        product = scratch("product", (step, len(by_column), length), out.dtype)
+        width, apart, step = columns * pitch, dx * pitch, min(rows, stretch(problem, columns))
+        length = width + (kw - 1) * apart
+        windows = as_strided(block, (rows, kh, length), (down * line, line, value))
+        product = scratch("product", (step, len(matrix), length), out.dtype)
         row, line, _ = product.strides
-        responses = as_strided(
-            product, (step, outputs, kw, width), (row, line, outputs * line + dx * pitch * value, value)
-        )
-        shape = rows, outputs, 1, columns * pitch
-        results = as_strided(out, shape, (out.strides[1], out.strides[0], columns * pitch * value, value))
-        sums = scratch("sums", (step, outputs, 1, width), out.dtype) if sx > 1 else results
+        responses = as_strided(product, (step, outputs, kw, width), (row, line, outputs * line + apart * value, value))
+        results = as_strided(out, (rows, outputs, 1, width), (out.strides[1], out.strides[0], width * value, value))
         for top in range(0, rows, step):
             count = min(step, rows - top)
-            target = sums[:count] if sx > 1 else results[top : top + count]
-            np.matmul(by_column, windows[top : top + count], out=product[:count])
-            np.matmul(ones, responses[:count], out=target)
-            if sx > 1:
-                wanted = target.reshape(count, outputs, -1, pitch)[:, :, ::sx]
-                out[:, top : top + count] = wanted.swapaxes(0, 1)
+            np.matmul(matrix, windows[top : top + count], out=product[:count])
+            np.matmul(ones, responses[:count], out=results[top : top + count])
 
-    def by_stacks(block: Array, out: Array, scratch: Scratch) -> None:
+    return run
+
+
+def bind_stacks(problem: Problem, weight: Array) -> Runner:
+    """Stacks of shifted rows times the kernels."""
+    down, sx, dx, tall = row_step(problem), problem.window.stride[1], problem.window.dilation[1], rows_at_once(problem)
+    outputs, channels, kh, kw = weight.shape
+    depth, plain = channels * kw, sx == kw == 1 and (channels == 1 or kh == 1)
+    kernels = weight.transpose(0, 2, 1, 3).reshape(outputs, kh * depth)
+    matrix = np.zeros((tall * outputs, ((tall - 1) * down + kh) * depth), weight.dtype)
+    for number in range(tall):
+        shift = number * down * depth
+        matrix[number * outputs : (number + 1) * outputs, shift : shift + kh * depth] = kernels
+
+    def run(block: Array, out: Array, scratch: Scratch) -> None:
+        if not finite(block, out, scratch, matrix, tall):  # each row met a 0 times a NaN under the other
+            finite(block, out, scratch, kernels, 1)
+
+    def finite(block: Array, out: Array, scratch: Scratch, matrix: Array, tall: int) -> bool:
         _, rows, columns, pitch = out.shape
         plane, line, column, value = block.strides
-        depth, length = channels * kw, columns * pitch
-        results = as_strided(out, (rows, outputs, length), (out.strides[1], out.strides[0], value))
-        if kh == kw == sx == 1:
-            np.matmul(by_stack, as_strided(block, (rows, depth, length), (sy * line, plane, value)), out=results)
-            return
-        step = min(rows, stretch(problem, columns))
-        tall = (step - 1) * sy + kh
-        stacks = scratch("stacks", (tall, channels, kw, columns, pitch), out.dtype)
-        shape = block.shape[1], channels, kw, columns, pitch
-        shifted = as_strided(block, shape, (line, plane, dx * column, sx * column, value))
-        row, line = stacks.strides[0], stacks.strides[2]
-        windows = as_strided(stacks, (step, kh * depth, length), (sy * row, line, value))
+        shape, length = (channels, kw, columns, pitch), columns * pitch
+        step = rows if plain else min(rows, stretch(problem, columns))
+        shifted = as_strided(block, (block.shape[1], *shape), (line, plane, dx * column, sx * column, value))
+        stacks = shifted if plain else scratch("stacks", ((step - 1) * down + kh, *shape), out.dtype)
+        row, line = stacks.strides[0], stacks.strides[0 if depth == 1 else 1 if kw == 1 else 2]
+        windows = as_strided(stacks, (step // tall, matrix.shape[1], length), (tall * down * row, line, value))
+        plane, line, _, _ = out.strides
+        strides = tall * line, line if tall > 1 else plane, value
+        results = as_strided(out, (rows // tall, tall * outputs, length), strides)
+        energy = 0.0
         for top in range(0, rows, step):
             count = min(step, rows - top)
-            tall = (count - 1) * sy + kh
-            stacks[:tall] = shifted[top * sy : top * sy + tall]
-            np.matmul(by_stack, windows[:count], out=results[top : top + count])
+            deep = (count - 1) * down + kh
+            if not plain:
+                stacks[:deep] = shifted[top * down : top * down + deep]
+            done = results[top // tall : (top + count) // tall]
+            np.matmul(matrix, windows[: len(done)], out=done)
+            if tall > 1:
+                energy += float(np.vecdot(done, done).sum())
+        if rows % tall:  # one is left over
+            np.matmul(kernels, stacks[deep - kh : deep].reshape(-1, length), out=out[0, -1].reshape(1, length))
+        return isfinite(energy)
 
-    if stacked(problem):
-        by_stack = np.ascontiguousarray(weight.transpose(0, 2, 1, 3)).reshape(outputs, kh * channels * kw)
-        return by_stacks
-    lines = weight[:, 0].transpose(2, 0, 1).reshape(kw * outputs, kh)
-    by_column = np.pad(lines, ((0, len(lines) % 4 == 3), (0, 0)))  # BLAS likes a fourth better than three left over
-    ones = np.ones((1, kw), weight.dtype)  # BLAS adds rows up faster than np.add.reduce
-    return by_columns
+    return run
+
+
+def row_step(problem: Problem) -> int:
+    """The vertical stride among rows of one class, which are not dilated."""
+    return problem.window.stride[0] // gcd(problem.window.stride[0], problem.window.dilation[0])
 
 
 def stacked(problem: Problem) -> bool:
     """Whether stacks of shifted rows cost less than a sum of responses to each kernel column."""
-    return problem.channels > 1 or (problem.outputs > 2 and not rows_apart(problem))
+    many = problem.channels > 1 or problem.outputs > 2
+    return many or problem.window.stride[1] > 1 or problem.window.kernel[1] <= STACKED_COLUMNS
 
 
-def rows_apart(problem: Problem) -> bool:
-    """Whether the rows under an output do not lie one on the other."""
-    return problem.window.dilation[0] > 1 and problem.window.kernel[0] > 1
+def rows_at_once(problem: Problem) -> int:
+    """Output rows of a product with stacks."""
+    return 2 if problem.outputs == 1 and problem.window.kernel[0] > row_step(problem) else 1
 
 
 def stretch(problem: Problem, columns: int) -> int:
     """Output rows at a time."""
-    return max(1, STRETCH // (row_values(problem) * columns * problem.pitch))
+    tall = rows_at_once(problem)
+    return max(1, STRETCH // (row_values(problem) * columns * problem.pitch * tall)) * tall
 
 
 def row_values(problem: Problem) -> int:
     """Values of the responses or stacks for each output pixel."""
-    kw, (sy, sx) = problem.window.kernel[1], problem.window.stride
-    return problem.channels * kw * sy if stacked(problem) else problem.outputs * kw * sx
-
-
-def refuses(problem: Problem) -> str | None:
-    """What BLAS can't multiply, and what would need a stack of its own for each output row."""
-    if problem.channels > 1 and rows_apart(problem):
-        return "can't dilate the rows of several channels"
-    return refuses_integers(problem)
+    kw = problem.window.kernel[1]
+    return problem.channels * kw * row_step(problem) if stacked(problem) else problem.outputs * kw
 
 
 def tile(problem: Problem) -> Pair:
@@ -123,21 +153,22 @@ def cost(problem: Problem) -> float:
     rows, columns, pitch = problem.planes * problem.window.output[0], problem.window.output[1], problem.pitch
     length = columns * pitch
     if not stacked(problem):
-        sums = problem.values * kw * sx * size * COSTS["row_gemm.sum"]
+        sums = problem.values * kw * size * COSTS["row_gemm.sum"]
         sums += rows * problem.outputs * COSTS["gemm.call"]
-        picks = copy_cost(problem.values, columns, pitch, sx, size) if sx > 1 else 0
-        return gemm_cost(rows, kw * problem.outputs, kh, length * sx, size) + sums + picks
-    step, sy = stretch(problem, columns), problem.window.stride[0]
-    again = ((step - 1) * sy + kh) / (step * sy)  # rows of stacks made anew for each stretch
+        return gemm_cost(rows, kw * problem.outputs, kh, length, size) + sums
+    down, step, tall = row_step(problem), stretch(problem, columns), rows_at_once(problem)
+    again = ((step - 1) * down + kh) / (step * down)  # rows of stacks made anew for each stretch
     stacks = 0 if kh == kw == sx == 1 else rows * length * row_values(problem) * again
-    products = gemm_cost(rows, problem.outputs, kh * kw * problem.channels, length, size)
+    depth = ((tall - 1) * down + kh) * kw * problem.channels
+    products = gemm_cost(rows / tall, tall * problem.outputs, depth, length, size)
     return products + copy_cost(stacks, columns, pitch, sx, size)
 
 
 def calls(problem: Problem) -> float:
-    """Two or three for each stretch."""
+    """Two for each stretch, of each class of rows."""
     rows, columns = tile(problem)
-    return 3 * -(-rows // stretch(problem, columns))
+    sy, dy = problem.window.stride[0], problem.window.dilation[0]
+    return 2 * max(-(-rows // stretch(problem, columns)), dy // gcd(sy, dy))
 
 
 def memory(problem: Problem) -> int:
@@ -147,4 +178,4 @@ def memory(problem: Problem) -> int:
     return row_values(problem) * columns * problem.pitch * count * problem.itemsize
 
 
-METHOD = Method("row-gemm", bind, refuses, tile, cost, calls, memory)
+METHOD = Method("row-gemm", bind, refuses_integers, tile, cost, calls, memory, views=True)

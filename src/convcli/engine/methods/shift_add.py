@@ -1,57 +1,91 @@
 """Shift and add: for every tap of the kernel, a shifted view of the block times one number. The plain way.
 
 Taps of equal magnitude are added up first and multiplied once. Sums of integers are computed in the smallest integers
-that hold them: 8-bit pictures under small kernels in int16, half the memory of floats.
+that hold them: 8-bit pictures under small kernels in int16, half the memory of floats. Their kernels are first taken
+apart, into a column times a row and the taps that remain, where that makes for fewer additions. Whatever the parts come
+to, the sum is exact, since integers that overflow wrap around and back.
 """
 
+from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
 
 from convcli.engine.costs import COSTS
+from convcli.engine.methods.separable import terms
 from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, modest, smallest_dtype
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair, Window
 
 VALUES = 1 << 19  # of a block: with sums and terms it stays in cache
 
+Tap = tuple[float, tuple[int, ...]]  # a number that is not 0, and its place: channel, row, column
+
 
 def bind(problem: Problem, weight: Array) -> Runner:
-    """Group the taps of each output by magnitude, the greatest and the positive ones first, leaving zeros out."""
-    plans = []
-    for kernels in weight:
-        taps = [(kernels[place], place) for place in np.ndindex(*kernels.shape) if kernels[place] != 0]
-        taps.sort(key=lambda tap: (-abs(tap[0]), tap[0] < 0))
-        plans.append([(size, list(group)) for size, group in groupby(taps, key=lambda tap: abs(tap[0]))])
+    """Take each output's kernels apart once."""
+    window = problem.window
+    across, down = window._replace(stride=(1, window.stride[1])), window._replace(stride=(window.stride[0], 1))
+    plans = [[grouped(part) for part in parts(kernels)] for kernels in weight]
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
-        term = scratch("term", out.shape[1:], out.dtype)
-        for total, groups in zip(out, plans, strict=True):
-            if not groups:
-                total[...] = 0
-            for number, (size, taps) in enumerate(groups):
-                cells = [(value, shifted(problem.window, block, place, total.shape)) for value, place in taps]
-                if number and size == 1:
-                    add(cells, total)
-                    continue
-                target = term if number else total
-                if len(cells) == 1:
-                    np.multiply(cells[0][1], cells[0][0], out=target)
-                else:
-                    np.multiply(cells[0][1], np.sign(cells[0][0]), out=target)
-                    add(cells[1:], target)
-                    if size != 1:
-                        target *= size
-                if number:
-                    total += term
+        for total, (rest, row, column) in zip(out, plans, strict=True):
+            if rest or not column:
+                weigh(rest, window, block, total, scratch)
+            if column:
+                sums = scratch("sums", (block.shape[1], *total.shape[1:]), out.dtype)
+                weigh(row, across, block, sums, scratch)
+                weigh(column, down, sums[None], total, scratch, more=bool(rest))
 
     return run
 
 
-def add(cells: list[tuple[float, Array]], out: Array) -> None:
-    """Add arrays to ``out``, those of negative taps with a minus."""
-    for value, array in cells:
-        (np.add if value > 0 else np.subtract)(out, array, out=out)
+def parts(kernels: Array) -> Sequence[Array]:
+    """The rest, the row and the column of kernels ``(channels, kh, kw)``; the latter are 0 if they save nothing."""
+    choices: list[Sequence[Array]] = [(kernels, 0 * kernels[:, :1], 0 * kernels[:, :, :1])]
+    if kernels.dtype.kind == "i" and len(kernels) == 1 and kernels.any():
+        kernel = kernels[0].astype(np.float64)
+        numbers, counts = np.unique(kernel[kernel != 0], return_counts=True)
+        box = np.full(len(kernel), numbers[counts.argmax()]), np.ones(kernel.shape[1])
+        for column, row in (box, *(terms(kernel, 1) or ())):
+            taken = (kernel - np.outer(column, row))[None], row[None, None], column[None, :, None]
+            choices.append([part.astype(np.int64).astype(kernels.dtype) for part in taken])
+    return min(choices, key=lambda choice: sum(np.count_nonzero(part) for part in choice))
+
+
+def additions(weight: Array, apart: bool) -> int:
+    """How many taps there are to add up in a weight, its kernels taken apart or simply counted."""
+    counted = [part for kernels in weight for part in parts(kernels)] if apart else [weight]
+    return sum(int(np.count_nonzero(part)) for part in counted)
+
+
+def grouped(kernels: Array) -> list[list[Tap]]:
+    """Taps by magnitude, the greatest and the positive ones first, without zeros."""
+    taps = [(kernels.item(place), place) for place in np.ndindex(*kernels.shape) if kernels[place] != 0]
+    taps.sort(key=lambda tap: (-abs(tap[0]), tap[0] < 0))
+    return [list(group) for _, group in groupby(taps, key=lambda tap: abs(tap[0]))]
+
+
+def weigh(
+    groups: list[list[Tap]], window: Window, block: Array, total: Array, scratch: Scratch, *, more: bool = False
+) -> None:
+    """The weighted sum of a block's cells in ``total`` ``(rows, columns, P)``, or on top of what it holds."""
+    term = scratch("term", total.shape, total.dtype)
+    if not groups:
+        total[...] = 0
+    for taps in groups:
+        cells = [(value, shifted(window, block, place, total.shape)) for value, place in taps]
+        target = term if more and abs(taps[0][0]) != 1 else total
+        (factor, done), *others = [(1, total), *cells] if more and target is total else cells
+        for value, cell in others:
+            done = (np.add if value == factor else np.subtract)(done, cell, out=target)
+        if not others:
+            np.multiply(done, factor, out=target)
+        elif factor != 1:
+            target *= factor
+        if target is term:
+            total += term
+        more = True
 
 
 def shifted(window: Window, block: Array, place: tuple[int, ...], shape: tuple[int, ...]) -> Array:
@@ -73,24 +107,25 @@ def tile(problem: Problem) -> Pair:
 
 
 def cost(problem: Problem) -> float:
-    """A pass over a block in cache for each tap that is not zero; a gathering one where the stride leaves columns out.
+    """A pass over a block in cache for each tap, a gathering one where the stride leaves columns out.
 
     Taps of equal magnitude share their multiplication; how many do is not known here.
     """
     kind = np.dtype(smallest_dtype(problem))
     strided = "strided" if problem.window.stride[1] > 1 else "tap"
-    return problem.values * problem.taps / problem.outputs * kind.itemsize * COSTS[f"shift_add.{strided}"]
+    return problem.values * problem.additions / problem.outputs * kind.itemsize * COSTS[f"shift_add.{strided}"]
 
 
 def calls(problem: Problem) -> float:
     """For each tap an operation and a view."""
-    return 2 * problem.taps
+    return 2 * problem.additions
 
 
 def memory(problem: Problem) -> int:
-    """The term."""
+    """The sums of a row's taps, and the term."""
     rows, columns = tile(problem)
-    return rows * columns * problem.pitch * np.dtype(smallest_dtype(problem)).itemsize
+    sums = 2 * problem.window.span(0, 0, rows)[1]
+    return sums * columns * problem.pitch * np.dtype(smallest_dtype(problem)).itemsize
 
 
 METHOD = Method("shift-add", bind, refuses, tile, cost, calls, memory, suits=modest, dtype=smallest_dtype)
