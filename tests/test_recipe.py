@@ -12,7 +12,7 @@ from convcli.engine.methods import METHODS
 from convcli.errors import PictureError, ShapeError
 from convcli.images.picture import Metadata, Picture
 from convcli.kernels.reading import Kernel, read_kernel
-from convcli.layers import Filter, Pool
+from convcli.layers import Conv, Filter, Pool
 from convcli.recipe import Recipe, filter_array, filter_picture, store_picture
 from convcli.words import Alpha, Range, Reduce
 
@@ -437,7 +437,7 @@ def test_linear_is_never_for_alpha(alpha, channels):
 def test_linear_is_never_for_alpha_that_went_through_a_weight():
     pixels = noise(9, 9, 4)
     same = Kernel("same", np.eye(4)[:, :, None, None])
-    assert np.array_equal(applied(pixels, Filter(kernel=same), linear=True, alpha=Alpha.FILTER)[0], pixels)
+    assert np.array_equal(applied(pixels, Conv(kernel=same), linear=True, alpha=Alpha.FILTER)[0], pixels)
 
 
 def test_linear_knows_what_lies_below_black():
@@ -903,13 +903,12 @@ def test_kept_alpha_is_that_of_the_pixel_in_the_middle(options, kernel, rows, co
 
 def test_a_weight_gives_alpha_no_new_meaning():
     """Two outputs and the alpha are not an RGB picture."""
-    two = Kernel("two", np.ones((2, 3, 1, 1)) / 3)
-    try:
-        picture, _ = filter_picture(picture_of(noise(5, 5, 4)), Recipe((Filter(kernel=two),)))
-    except (ShapeError, PictureError):
-        return
-    assert picture.alpha
-    assert picture.pixels.shape[2] != 3
+    two = Conv(kernel=Kernel("two", np.ones((2, 3, 1, 1)) / 3))
+    picture, _ = filter_picture(picture_of(noise(5, 5, 4)), Recipe((two,)))
+    assert (picture.alpha, picture.pixels.shape[2]) == (False, 2)
+    assert any("alpha" in one for one in picture.notices)
+    with pytest.raises(ShapeError, match="--alpha drop"):
+        filter_picture(picture_of(noise(5, 5, 4)), Recipe((two,), alpha=Alpha.KEEP))
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -917,7 +916,7 @@ def test_a_weight_sums_the_colours_and_keeps_alpha(outputs):
     weights = np.random.default_rng(2).random((outputs, 3, 1, 1)) / 3
     pixels = opaque(noise(5, 6, 3))
     pixels[2:, :, 3] = 128
-    picture, _ = filter_picture(picture_of(pixels), Recipe((Filter(kernel=Kernel("mix", weights)),)))
+    picture, _ = filter_picture(picture_of(pixels), Recipe((Conv(kernel=Kernel("mix", weights)),)))
     assert picture.alpha
     assert np.array_equal(picture.pixels[..., -1], pixels[..., 3])
     assert_stored(picture.pixels[..., :-1], pixels[..., :3].astype(float) @ weights[:, :, 0, 0].T)

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
         min_pool2d,
     )
     from convcli.kernels.reading import kernel
+    from convcli.pipeline import Pipeline
 
 _HOMES = {
+    "Pipeline": "convcli.pipeline",
     "avg_pool2d": "convcli.engine.pool",
     "conv2d": "convcli.engine.conv",
     "filter2d": "convcli.doors",
@@ -39,6 +41,7 @@ _HOMES = {
 __all__ = [
     "ConvcliError",
     "PictureError",
+    "Pipeline",
     "ShapeError",
     "avg_pool2d",
     "conv2d",

@@ -6,24 +6,26 @@ white: it scales what users give in fractions of white. Inside, as in the engine
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convcli.engine.conv import as_bias, as_weight, result_dtype
-from convcli.engine.correlate import Correlation, correlate
+from convcli.engine.conv import result_dtype
 from convcli.engine.pad import parse_boundary
-from convcli.engine.pool import Pooling, pool
 from convcli.engine.shapes import Window
 from convcli.engine.store import Extent, Store, Tone, cast_into
+from convcli.engine.threads import cores
 from convcli.errors import PictureError, ShapeError
 from convcli.images.picture import Picture
-from convcli.layers import Filter, Layer, Pool, Row, report_rows
+from convcli.layers import Conv, Dense, Each, Filter, Gray, Layer, Pool, Row, Shape, report_rows
+from convcli.pipeline import Chain, Watcher, planar
 from convcli.words import AUTO, MAX_PIXELS, Alpha, Boundary, Padding, Range, Reduce
 
 Array = NDArray[Any]
 
+ENGINE_BYTES = 24 << 20  # of a thread at work, at most; docs/performance.md
 TRANSPARENT = 1e-6  # alpha below this share of white is none: a tenth of what rounds to a step of 16 bits
 
 
@@ -40,6 +42,15 @@ class Recipe:
     method: str = AUTO
     threads: int | None = None
     max_pixels: int = MAX_PIXELS
+
+    def memory(self, shape: Shape, itemsize: int = 4) -> int:
+        """About how many bytes are in use at most over an input ``(C, H, W)``, activations of ``itemsize`` bytes.
+
+        A layer's input and output, with the picture itself and what the engine's threads work in.
+        """
+        rows = _rows(self, (1, *shape[1:]) if self.gray else shape, itemsize)
+        layers = max((prod(row.input) + prod(row.output)) * itemsize for row in rows)
+        return layers + prod(shape) * 2 + (self.threads or cores()) * ENGINE_BYTES
 
 
 class Outcome(NamedTuple):
@@ -71,27 +82,39 @@ class Outcome(NamedTuple):
         return below / count, self.extent.above / count
 
 
-def filter_picture(picture: Picture, recipe: Recipe, *, keep_floats: bool = False) -> tuple[Picture, Outcome]:
+def filter_picture(
+    picture: Picture, recipe: Recipe, *, keep_floats: bool = False, watch: Watcher | None = None
+) -> tuple[Picture, Outcome]:
     """The picture that a recipe makes of one, in its own depth, or as fractions of white with ``keep_floats``.
 
-    Raises ShapeError where a layer does not fit, PictureError where the result would be too large.
+    ``watch(number, label, maps)`` sees what each layer gives. Raises ShapeError where a layer does not
+    fit, PictureError where the result would be too large.
     """
     source = _prepared(picture, recipe)
     color, alpha = source.color[None, None], source.pixels[None, None, ..., -1:] if source.alpha else None
     if recipe.alpha is Alpha.FILTER:
         color, alpha = source.pixels[None, None], None
-    chain = _Chain(recipe, source.white)
-    rows = chain.rows((color.shape[4], *source.size))
+    rows = planned_rows(source, recipe)
+    if alpha is not None and not _goes_with_alpha(recipe, rows):
+        if recipe.alpha is not Alpha.AUTO:
+            raise ShapeError(
+                f"alpha goes with 1 or 3 colours, but the layers give {rows[-1].output[0]}; add --alpha drop"
+            )
+        source, alpha = replace(source.without_alpha(), notices=(*source.notices, "alpha is left out")), None
+    chain = _chain(recipe, source.white)
     finish = _Finish(
         recipe.range or (Range.NONE if keep_floats else Range.CLIP),
         source.white,
         1.0 if keep_floats else source.white,
         np.dtype(np.float32) if keep_floats else picture.pixels.dtype,
     )
-    veiled = None if source.opaque() and chain.keeps_opaque() else alpha
-    if veiled is not None or recipe.linear or recipe.mix != 1 or finish.choice is Range.MINMAX:
+    veiled = None if source.opaque() and _keeps_opaque(recipe) else alpha
+    if veiled is not None or recipe.linear or recipe.mix != 1 or watch or finish.choice is Range.MINMAX:
         original = color, alpha
-        color, alpha = chain.run_veiled(color, veiled) if veiled is not None else (chain.run(color), chain.pick(alpha))
+        if veiled is not None:
+            color, alpha = _run_veiled(chain, recipe, color, veiled, watch)
+        else:
+            color, alpha = chain.run(color, watch=watch), _pick(recipe, alpha)
         color = _interleaved(color)[None, None]
         if recipe.linear:
             color = _recoded(color, source.white, _encode_srgb, recipe.alpha)
@@ -100,32 +123,41 @@ def filter_picture(picture: Picture, recipe: Recipe, *, keep_floats: bool = Fals
             color, alpha = _mixed(color, alpha, *original, recipe, finish)
         color = finish.round(color)
     else:
-        color, alpha = chain.run(color, finish), chain.pick(alpha)
+        color, alpha = chain.run(color, finish.store), _pick(recipe, alpha)
     planes = [_interleaved(color)]
     if alpha is not None:
         planes.append(_interleaved(finish.round(alpha * (finish.white / finish.unit))))
     pixels = np.concatenate(planes, axis=2) if len(planes) > 1 else planes[0]
-    if alpha is not None and pixels.shape[2] not in (2, 4):
-        raise ShapeError(f"alpha goes with 1 or 3 colours, but the layers give {pixels.shape[2] - 1}; add --alpha drop")
     has_alpha = alpha is not None or pixels.shape[2] == 4 or (source.alpha and recipe.alpha is Alpha.FILTER)
     result = replace(source, pixels=pixels, white=finish.white, alpha=has_alpha)
-    return result, Outcome(chain.finished(rows), finish.extent, finish.unit, tuple(chain.plans), finish.choice)
+    return result, Outcome(_finished(rows, chain), finish.extent, finish.unit, tuple(chain.plans), finish.choice)
 
 
-def filter_array(array: Array, recipe: Recipe, *, unit: float = 1.0) -> tuple[Array, Outcome]:
-    """The float64 array that a recipe makes of ``(H, W)``, ``(C, H, W)`` or ``(N, C, H, W)``, in plain numbers."""
+def planned_rows(picture: Picture, recipe: Recipe) -> list[Row]:
+    """The shape report of a recipe over a picture; raises as :func:`filter_picture` does."""
+    channels = picture.pixels.shape[2] if recipe.alpha is Alpha.FILTER else picture.color.shape[2]
+    return _rows(recipe, (1 if recipe.gray and channels == 3 else channels, *picture.size))
+
+
+def filter_array(
+    array: Array, recipe: Recipe, *, unit: float = 1.0, watch: Watcher | None = None
+) -> tuple[Array, Outcome]:
+    """The float64 array that a recipe makes of ``(H, W)``, ``(C, H, W)`` or ``(N, C, H, W)``, in plain numbers.
+
+    ``watch`` as in :func:`filter_picture`.
+    """
     cells = array.astype(np.float64).reshape((1,) * (4 - array.ndim) + array.shape + (1,))
-    chain = _Chain(recipe, 1.0)
-    rows = chain.rows((cells.shape[1], cells.shape[2], cells.shape[3]), cells.itemsize)
+    chain = _chain(recipe, 1.0)
+    rows = _rows(recipe, (cells.shape[1], cells.shape[2], cells.shape[3]), cells.itemsize)
     finish = _Finish(recipe.range or Range.NONE, unit, unit, cells.dtype)
-    result = finish.tone(chain.run(cells))[..., 0]
+    result = finish.tone(chain.run(cells, watch=watch))[..., 0]
     finish.extent.below = finish.extent.far_below = finish.extent.above = 0  # plain numbers know no limits
     if recipe.mix != 1:
         if result.shape != cells.shape[:4]:
             raise ShapeError(f"--mix needs equal sizes, but {_size(cells)} became {_size(result[..., None])}")
         result = recipe.mix * result + (1 - recipe.mix) * cells[..., 0]
     result = result.reshape(result.shape[4 - max(array.ndim, 2 + (result.shape[1] > 1)) :])
-    return result, Outcome(chain.finished(rows), finish.extent, 1.0, tuple(chain.plans), finish.choice)
+    return result, Outcome(_finished(rows, chain), finish.extent, 1.0, tuple(chain.plans), finish.choice)
 
 
 def store_picture(picture: Picture, choice: Range, dtype: Any) -> tuple[Picture, Extent]:
@@ -143,7 +175,7 @@ class _Finish:
         self.choice, self.unit, self.white, self.dtype = choice, unit, white, dtype
         self.extent = Extent()
 
-    def store(self, shape: tuple[int, ...]) -> Store:
+    def store(self, shape: tuple[int, ...], _dtype: np.dtype[Any]) -> Store:
         """A store that the engine fills in one go; not for ``minmax``, which must have seen all values first."""
         array = np.empty(shape, self.dtype)
         tone = self._tone()
@@ -176,114 +208,83 @@ class _Finish:
         return Tone(absolute, gain, divisor, limits=limits if self.choice is Range.CLIP else None)
 
 
-class _Chain:
-    """The layers of a recipe bound to one picture's unit."""
+def _chain(recipe: Recipe, unit: float) -> Chain:
+    """The layers bound to a picture's unit; a constant border is a colour as users see it."""
 
-    def __init__(self, recipe: Recipe, unit: float) -> None:
-        self.recipe, self.unit = recipe, unit
-        self.plans: list[str] = []
-        self.methods: list[str] = []
+    def constant(boundary: float) -> float:
+        return float(_decode_srgb(np.array(boundary))) if recipe.linear else boundary
 
-    def rows(self, shape: tuple[int, int, int], itemsize: int = 4) -> list[Row]:
-        """The shape report; PictureError if a layer's output has too many pixels."""
-        rows = list(report_rows(self.recipe.layers, shape, itemsize))
-        for row in rows:
-            _, height, width = row.output
-            if height * width > self.recipe.max_pixels:
-                raise PictureError(
-                    f"the output of {row.layer} would have {height}x{width}, {height * width:,} pixels,"
-                    f" more than {self.recipe.max_pixels:,}; raise --max-pixels if that is right"
-                )
-        return rows
+    return Chain(recipe.layers, unit, method=recipe.method, threads=recipe.threads, constant=constant)
 
-    def finished(self, rows: list[Row]) -> tuple[Row, ...]:
-        """The rows with the methods that were used."""
-        return tuple(row._replace(method=method) for row, method in zip(rows, self.methods, strict=True))
 
-    def run(self, cells: Array, finish: _Finish | None = None) -> Array:
-        """Every layer in turn; the last one straight into what is stored, if ``finish`` says how."""
-        for place, layer in enumerate(self.recipe.layers, 1):
-            cells = self._step(layer, cells, finish if place == len(self.recipe.layers) else None)
-        return cells
+def _rows(recipe: Recipe, shape: Shape, itemsize: int = 4) -> list[Row]:
+    """The shape report; PictureError if a layer's output has too many pixels."""
+    rows = list(report_rows(recipe.layers, shape, itemsize))
+    for row in rows:
+        _, height, width = row.output
+        if height * width > recipe.max_pixels:
+            raise PictureError(
+                f"the output of {row.layer} would have {height}x{width}, {height * width:,} pixels,"
+                f" more than {recipe.max_pixels:,}; raise --max-pixels if that is right"
+            )
+    return rows
 
-    def run_veiled(self, color: Array, alpha: Array) -> tuple[Array, Array]:
-        """Colours weighted by their alpha, so that what is hidden never bleeds into what is seen.
 
-        ``keep`` divides by the pixel's own alpha, ``premultiply`` by the filtered one; the bias comes after that.
-        """
-        alpha = alpha / np.float32(self.unit)
-        fractions = _Chain(self.recipe, 1.0)  # alpha's unit
-        for layer in self.recipe.layers:
+def _finished(rows: list[Row], chain: Chain) -> tuple[Row, ...]:
+    """The rows with the methods that were used."""
+    return tuple(row._replace(method=method) for row, method in zip(rows, chain.methods, strict=True))
+
+
+def _run_veiled(chain: Chain, recipe: Recipe, color: Array, alpha: Array, watch: Watcher | None) -> tuple[Array, Array]:
+    """Colours weighted by their alpha, so that what is hidden never bleeds into what is seen.
+
+    ``keep`` divides by the pixel's own alpha, ``premultiply`` by the filtered one; the bias comes after that.
+    """
+    alpha = alpha / np.float32(chain.unit)
+    fractions = _chain(recipe, 1.0)  # alpha's unit
+    for number, layer in enumerate(recipe.layers, 1):
+        if isinstance(layer, Each | Gray):
+            color = chain.step(layer, color)
+        else:
             window = layer.window((color.shape[2], color.shape[3]))
-            bare = layer.without_bias() if isinstance(layer, Filter) else layer
-            veiled = self._step(bare, color * alpha)
-            if self._mode(layer) is Alpha.PREMULTIPLY:
-                alpha = fractions._step(_over_opaque(bare), alpha)
+            bare = layer.without_bias()
+            veiled = chain.step(bare, planar(color) * alpha if isinstance(layer, Conv) else color * alpha)
+            if _mode(recipe, layer) is Alpha.PREMULTIPLY:
+                alpha = fractions.step(_over_opaque(bare), alpha)
             else:
                 alpha = _picked(alpha, layer, window)
             visible = alpha > TRANSPARENT
             color = np.divide(veiled, alpha, out=np.zeros_like(veiled), where=visible)
-            if isinstance(layer, Filter):
-                color += np.float32(layer.offset * self.unit)
-        return color, np.clip(alpha * self.unit, 0, self.unit)
+            if isinstance(layer, Filter | Conv) and layer.offset is not None:
+                color += np.multiply(layer.offset, chain.unit).astype(np.float32).reshape(-1, 1, 1, 1)
+        if watch:
+            chain.show(watch, number, color)
+    return color, np.clip(alpha * chain.unit, 0, chain.unit)
 
-    def pick(self, alpha: Array | None) -> Array | None:
-        """The alpha of each output's own pixel."""
-        if alpha is not None:
-            for layer in self.recipe.layers:
-                alpha = _picked(alpha, layer, layer.window((alpha.shape[2], alpha.shape[3])))
-        return alpha
 
-    def keeps_opaque(self) -> bool:
-        """Whether an opaque picture stays opaque, so that its alpha need not be filtered."""
-        return all(self._mode(layer) is not Alpha.PREMULTIPLY or _covers(layer) for layer in self.recipe.layers)
+def _pick(recipe: Recipe, alpha: Array | None) -> Array | None:
+    """The alpha of each output's own pixel."""
+    if alpha is not None:
+        for layer in recipe.layers:
+            alpha = _picked(alpha, layer, layer.window((alpha.shape[2], alpha.shape[3])))
+    return alpha
 
-    def _mode(self, layer: Layer) -> Alpha:
-        if self.recipe.alpha is not Alpha.AUTO:
-            return self.recipe.alpha
-        return Alpha.PREMULTIPLY if isinstance(layer, Pool) or layer.smooths else Alpha.KEEP
 
-    def _step(self, layer: Layer, cells: Array, finish: _Finish | None = None) -> Array:
-        if isinstance(layer, Pool):
-            window = layer.window((cells.shape[2], cells.shape[3]))
-            pooling = Pooling(cells, window, layer.reduce, layer.count_pads)
-            store = finish.store(pooling.shape) if finish else Store(np.empty(pooling.shape, pooling.dtype))
-            pool(pooling, store, threads=self.recipe.threads)
-            self._note("fold", f"fold: {layer.label}")
-            return store.array
-        ask = self._correlation(layer, cells)
-        store = finish.store(ask.shape) if finish else Store(np.empty(ask.shape, result_dtype(cells.dtype)))
-        plan = correlate(ask, store, method=self.recipe.method, threads=self.recipe.threads)
-        self._note(plan.method, str(plan))
-        return store.array
+def _goes_with_alpha(recipe: Recipe, rows: list[Row]) -> bool:
+    """Whether the result is a picture whose places are those of the input."""
+    everywhere = any(isinstance(one, Dense) or (isinstance(one, Pool) and one.size is None) for one in recipe.layers)
+    return rows[-1].output[0] in (1, 3) and not everywhere
 
-    def _note(self, method: str, plan: str) -> None:
-        self.methods.append(method)
-        self.plans.append(plan)
 
-    def _correlation(self, layer: Filter, cells: Array) -> Correlation:
-        """A filter repeats its kernels for every channel that is an axis; a layer wants all channels as that axis."""
-        kernel, groups = layer.kernel, 1
-        weight = as_weight(kernel.weights, layer.label, (kernel.weights.ndim,), layer.flip)
-        if kernel.is_layer:
-            cells = _planar(cells)
-            layer.channels(cells.shape[1])
-        else:
-            groups = cells.shape[1]
-            weight = np.tile(weight.reshape(-1, 1, *kernel.size), (groups, 1, 1, 1))
-        boundary = parse_boundary(layer.boundary)
-        if not isinstance(boundary, Boundary):  # a colour outside the picture, as users see it
-            boundary = self.unit * float(_decode_srgb(np.array(boundary)) if self.recipe.linear else boundary)
-        outputs = groups if kernel.combine else len(weight)
-        return Correlation(
-            cells,
-            weight,
-            layer.window((cells.shape[2], cells.shape[3])),
-            boundary,
-            as_bias(np.multiply(layer.offset, self.unit), outputs),
-            groups,
-            kernel.combine,
-        )
+def _keeps_opaque(recipe: Recipe) -> bool:
+    """Whether an opaque picture stays opaque, so that its alpha need not be filtered."""
+    return all(_mode(recipe, layer) is not Alpha.PREMULTIPLY or _covers(layer) for layer in recipe.layers)
+
+
+def _mode(recipe: Recipe, layer: Layer) -> Alpha:
+    if recipe.alpha is not Alpha.AUTO:
+        return recipe.alpha
+    return Alpha.PREMULTIPLY if isinstance(layer, Pool) or layer.smooths else Alpha.KEEP
 
 
 def _prepared(picture: Picture, recipe: Recipe) -> Picture:
@@ -330,11 +331,6 @@ def _size(cells: Array) -> str:
     return f"{cells.shape[1] * cells.shape[4]}x{cells.shape[2]}x{cells.shape[3]}"
 
 
-def _planar(cells: Array) -> Array:
-    """Channels that lie side by side in a pixel as an axis of their own, ``(N, C, H, W, 1)``; a view."""
-    return cells if cells.shape[4] == 1 else np.moveaxis(cells, 4, 1)[:, :, 0, :, :, None]
-
-
 def _interleaved(cells: Array) -> Array:
     """One item's cells as a picture's pixels ``(H, W, C)``."""
     return cells[0, 0] if cells.shape[1] == 1 else np.moveaxis(cells[0, ..., 0], 0, 2)
@@ -342,7 +338,7 @@ def _interleaved(cells: Array) -> Array:
 
 def _picked(alpha: Array, layer: Layer, window: Window) -> Array:
     """The alpha at the centre of each window, for an even window the cell that ``same`` keeps in place."""
-    lower = layer.padding == Padding.SAME_LOWER
+    lower = isinstance(layer, Filter | Conv) and layer.padding == Padding.SAME_LOWER
     index = []
     for axis in (0, 1):
         reach = window.effective[axis]
@@ -353,7 +349,7 @@ def _picked(alpha: Array, layer: Layer, window: Window) -> Array:
 
 def _over_opaque(layer: Layer) -> Layer:
     """The layer for alpha: a constant border is a colour, and colours are opaque."""
-    if isinstance(layer, Pool) or isinstance(parse_boundary(layer.boundary), Boundary):
+    if not isinstance(layer, Filter) or isinstance(parse_boundary(layer.boundary), Boundary):
         return layer
     return replace(layer, boundary=1.0)
 
@@ -362,7 +358,7 @@ def _covers(layer: Layer) -> bool:
     """Whether windows over opaque cells stay opaque: a mean that never counts cells outside the picture."""
     if isinstance(layer, Pool):
         return layer.reduce is not Reduce.AVG or layer.padding == 0
-    return layer.smooths and parse_boundary(layer.boundary) is not Boundary.ZERO
+    return not isinstance(layer, Filter) or (layer.smooths and parse_boundary(layer.boundary) is not Boundary.ZERO)
 
 
 def _decode_srgb(fractions: Array) -> Array:

@@ -2,10 +2,11 @@
 
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from convcli.errors import one_line
 from convcli.layers import Row
+from convcli.values import format_bytes
 from convcli.words import Range
 
 REPORT_SUFFIXES = (".json", ".csv", ".md", ".txt", ".html")
@@ -33,9 +34,73 @@ def row_cells(row: Row) -> tuple[str, ...]:
 
 def table(rows: Sequence[Row]) -> str:
     """The shape report for people, aligned for a terminal."""
-    text = [_aligned([HEADER, *map(row_cells, rows)])]
+    text = [_aligned(Section(HEADER, list(map(row_cells, rows)), HEADER[-1:]))]
     text.extend(f"{row.layer}: {_unused(row)}" for row in rows if any(row.unused))
     return "\n".join(text)
+
+
+class Section(NamedTuple):
+    """A table of a report: a header, its lines, and the columns that hold counts."""
+
+    header: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    counts: Sequence[str] = ()
+
+
+def shape_sections(rows: Sequence[Row]) -> list[Section]:
+    """What the layers of a chain compute, and what their outputs see of its input."""
+    computed, seen = [], []
+    for number, row in enumerate(rows, 1):
+        name, kernel, stride, pads, _, output, field, macs = row_cells(row)
+        if not row.windowed:
+            kernel = stride = pads = "-"
+        weights = f"{row.params:,}" if row.params else "-"
+        cells = kernel, stride, pads.removesuffix(" zero"), output, weights, macs if row.params else "-"
+        computed.append((str(number), name, *cells, format_bytes(row.memory)))
+        top = "x".join(map(str, row.effective_padding))
+        seen.append((str(number), name, field, _times(row.jump), ",".join(f"{one:g}" for one in row.start), top))
+    return [
+        Section(SHAPE_HEADER, computed, SHAPE_HEADER[-3:]),
+        Section(("", "layer", "field", "jump", "start", "effective padding"), seen),
+    ]
+
+
+SHAPE_HEADER = ("", "layer", "kernel", "stride", "padding", "output", "weights", "mult-adds", "memory")
+
+
+def total(rows: Sequence[Row]) -> dict[str, Any]:
+    """The sums of a chain, and what its last output sees."""
+    last = rows[-1].to_dict()
+    sums: dict[str, Any] = {name: sum(getattr(row, name) for row in rows) for name in ("params", "macs", "memory")}
+    return sums | {name: last[name] for name in ("receptive_field", "jump", "start", "effective_padding", "output")}
+
+
+def shape_notes(rows: Sequence[Row]) -> list[str]:
+    """The totals as sentences, and what is never read."""
+    found = total(rows)
+    work = f"{found['params']:,} weights, {found['macs']:,} multiply-adds"
+    notes = [f"total: {work}, {format_bytes(found['memory'])} of activations"]
+    sight = f"an output sees {_times(found['receptive_field'])} of the input"
+    alone = found["output"][1:] == [1, 1]
+    notes.append(sight if alone else f"{sight}, the next one {_times(found['jump'])} further")
+    several = [f"layer {number}, {row.layer}: {_unused(row)}" for number, row in enumerate(rows, 1) if any(row.unused)]
+    return notes + several
+
+
+def render_shapes(rows: Sequence[Row], notes: Sequence[str], suffix: str) -> str:
+    """A report file of the shapes alone, the text of ``.txt`` being that for a terminal."""
+    if suffix == ".json":
+        import json
+
+        return json.dumps({"layers": [row.to_dict() for row in rows], "total": total(rows)}, indent=2) + "\n"
+    if suffix == ".csv":
+        return _written([Row._fields, *([_plain(one) for one in row.to_dict().values()] for row in rows)])
+    sections = shape_sections(rows)
+    if suffix == ".html":
+        return _html(sections, notes)
+    if suffix == ".md":
+        return "\n".join(map(_markdown_table, sections)) + "\n" + "".join(f"- {_markdown(note)}\n" for note in notes)
+    return "\n\n".join([*map(_aligned, sections), "\n".join(notes)]) + "\n"
 
 
 def range_text(found: dict[str, float], lost: tuple[float, float], choice: Range) -> str:
@@ -70,25 +135,32 @@ def render(records: Sequence[dict[str, Any]], rows: Sequence[Sequence[Row]], ran
     for record, layers, spread in zip(records, rows, ranges, strict=True):
         for cells in map(row_cells, layers) if layers else [("",) * len(HEADER)]:
             lines.append(tuple(map(one_line, (record["input"], record["status"], *cells, record["error"] or spread))))
-    header = ("file", "status", *HEADER, "range")
+    section = Section(("file", "status", *HEADER, "range"), lines, HEADER[-1:])
     if suffix == ".md":
-        table_lines = [header, tuple("---" for _ in header), *lines]
-        return "\n".join("| " + " | ".join(map(_markdown, line)) + " |" for line in table_lines) + "\n"
-    return _html(header, lines) if suffix == ".html" else _aligned([header, *lines]) + "\n"
+        return _markdown_table(section)
+    return _html([section]) if suffix == ".html" else _aligned(section) + "\n"
 
 
 def _csv(records: Iterable[dict[str, Any]]) -> str:
     """One line for each layer of each input; an input without layers has a line of its own."""
-    import csv
-
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    lines: list[Sequence[Any]] = [CSV_COLUMNS]
     for record in records:
         spread = record["range"] or {}
         file = [record[key] for key in FILE_FIELDS] + [spread.get(key) for key in RANGE_FIELDS]
         for row in record["layers"] or [dict.fromkeys(Row._fields)]:
-            writer.writerow(file + [_times(one) if isinstance(one, list) else one for one in row.values()])
+            lines.append(file + [_plain(one) for one in row.values()])
+    return _written(lines)
+
+
+def _plain(value: Any) -> Any:
+    return _times(value) if isinstance(value, list) else value
+
+
+def _written(lines: Iterable[Sequence[Any]]) -> str:
+    import csv
+
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(lines)
     return buffer.getvalue()
 
 
@@ -103,34 +175,44 @@ CSV_COLUMNS = (
 )
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Columns side by side, the numbers of the multiply-adds to the right."""
+def _aligned(section: Section) -> str:
+    """Columns side by side, counts to the right."""
+    lines = [section.header, *section.lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    right = lines[0].index(HEADER[-1])
-    text = [
-        [one.rjust(width) if place == right else one.ljust(width) for place, (one, width) in enumerate(cells)]
-        for cells in (list(zip(line, widths, strict=True)) for line in lines)
-    ]
-    return "\n".join("  ".join(cells).rstrip() for cells in text)
+    text = []
+    for line in lines:
+        columns = zip(section.header, line, widths, strict=True)
+        cells = [one.rjust(width) if name in section.counts else one.ljust(width) for name, one, width in columns]
+        text.append("  ".join(cells).rstrip())
+    return "\n".join(text)
+
+
+def _markdown_table(section: Section) -> str:
+    lines = [section.header, ["---"] * len(section.header), *section.lines]
+    return "".join("| " + " | ".join(map(_markdown, line)) + " |\n" for line in lines)
 
 
 def _markdown(cell: str) -> str:
     return cell.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def _html(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def _html(sections: Iterable[Section], notes: Iterable[str] = ()) -> str:
     import html
 
     def cells(tag: str, line: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line) + "</tr>"
 
-    body = "\n".join(cells("td", line) for line in lines)
-    style = "body{font:14px system-ui}table{border-collapse:collapse}td,th{padding:4px 10px;text-align:left}"
-    style += "tr:nth-child(even){background:#f3f3f3}"
+    def table(section: Section) -> str:
+        return "\n".join(
+            ["<table>", cells("th", section.header), *(cells("td", line) for line in section.lines), "</table>"]
+        )
+
+    body = "\n".join([*map(table, sections), *(f"<p>{html.escape(note)}</p>" for note in notes)])
+    style = "body{font:14px system-ui}table{border-collapse:collapse;margin-bottom:1em}"
+    style += "td,th{padding:4px 10px;text-align:left}tr:nth-child(even){background:#f3f3f3}"
     return (
         '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>convcli report</title>\n'
-        f"<style>{style}</style>\n"
-        f"<table>\n{cells('th', header)}\n{body}\n</table>\n</html>\n"
+        f"<style>{style}</style>\n{body}\n</html>\n"
     )
 
 

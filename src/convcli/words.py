@@ -40,6 +40,17 @@ class Reduce(StrEnum):
     AVG = "avg"
 
 
+class Pointwise(StrEnum):
+    """What is done to each number by itself; ``normalize`` brings the least of all to 0 and the greatest to 1."""
+
+    RELU = "relu"
+    ABS = "abs"
+    SIGMOID = "sigmoid"
+    TANH = "tanh"
+    NORMALIZE = "normalize"
+    THRESHOLD = "threshold"
+
+
 class Range(StrEnum):
     """How values become storable: before rounding, after everything else."""
 

@@ -20,6 +20,8 @@ GENERAL = "Any kernel, and pooling"
 COMMANDS = {  # name: module and function
     "filter": ("convcli.cli.filter", "filter_command"),
     "pool": ("convcli.cli.pool", "pool_command"),
+    "run": ("convcli.cli.run", "run_command"),
+    "shape": ("convcli.cli.shape", "shape_command"),
     "kernels": ("convcli.cli.kernels", "kernels_command"),
 }
 

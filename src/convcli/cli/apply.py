@@ -1,20 +1,18 @@
 """What every filter and pool command does with its inputs: plan, run one after another, report."""
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from convcli.batch import (
-    STREAM,
     Job,
     Result,
     Settings,
-    Source,
-    find_sources,
     is_folder,
     is_template,
     name_outputs,
@@ -22,25 +20,17 @@ from convcli.batch import (
     output_root,
     run_job,
 )
-from convcli.cli.options import Amount, FileOptions, ReportOptions, ValueOptions
+from convcli.cli.options import FileOptions, ReportOptions, ValueOptions
 from convcli.cli.streams import check_stdin, colored, stdout_is_closed, write_stdout
 from convcli.errors import ConvcliError, one_line, system_words
-from convcli.layers import Layer
+from convcli.layers import Layer, check_layers
 from convcli.report import hint, range_text, render, table
+from convcli.sources import STREAM, Source, find_sources
+from convcli.values import Measure, format_bytes
 from convcli.words import AUTO, Existing, ExitStatus, Range
 
 if TYPE_CHECKING:
     from convcli.recipe import Recipe
-
-ANY_SIZE = 2**40, 2**40  # what is wrong with a layer here is wrong for every picture
-
-
-class Measure(NamedTuple):
-    """An option's amount, whose meaning an input's kind decides, and the least that a picture may have."""
-
-    option: str
-    amount: Amount | None
-    least: float
 
 
 def apply(
@@ -52,6 +42,8 @@ def apply(
     report: ReportOptions,
     measures: Sequence[Measure] = (),
     kept: Sequence[Path] = (),
+    trace: Path | None = None,
+    max_memory: float = math.inf,
 ) -> int:
     """Run layers over inputs and write over none of those or the ``kept`` files; the exit status.
 
@@ -60,7 +52,7 @@ def apply(
     from convcli.images.writing import format_of
 
     found = list(find_sources(inputs, recursive=files.recursive, output=output_root(files.output)))
-    sources = [one for one in found if isinstance(one, Source)]
+    sources = [one for one in found if not one.problem]
     if files.file_format:
         _named("--format", lambda name: format_of(Path(), name), files.file_format)
     _check_inputs(inputs, sources, files)
@@ -68,12 +60,13 @@ def apply(
     jobs = name_outputs(sources, files.output, name, files.file_format, in_place=files.in_place, kept=kept)
     _check_outputs(jobs, values)
     job_of = {job.source: job for job in jobs}
-    recipe, settings = _recipe(layers, values, report), _settings(files)
+    recipe = _recipe(layers, values, report)
+    settings = _settings(files)._replace(trace=trace, max_memory=max_memory)
     report_path = report.report and name_report(report.report, jobs, kept, settings.existing)
     talk = Talk(report, data_on_stdout=any(job.output is None for job in jobs))
     results = []
     for one in found:
-        result = one if isinstance(one, Result) else run_job(job_of[one], recipe, settings)
+        result = run_job(job_of.get(one) or Job(one, None, ""), recipe, settings)
         results.append(result)
         talk.say(result)
         if result.status == "failed" and files.fail_fast:
@@ -128,8 +121,9 @@ class Talk:
 
             stream = sys.stderr if self.data_on_stdout else sys.stdout
             print(json.dumps(result.record()), file=stream, flush=True)
-        elif result.output is not None and result.status in ("written", "planned"):
-            write_stdout(os.fsencode(result.output) + b"\n")
+        elif result.status in ("written", "planned"):
+            for path in result.outputs:
+                write_stdout(os.fsencode(path) + b"\n")
         if self.report.json_lines and self.data_on_stdout:
             return  # stderr is then for programs
         if result.error is not None:
@@ -166,10 +160,12 @@ class Talk:
         for notice in result.notices:
             self._line(f"convcli: {name}: {notice}", "yellow")
         if result.status == "skipped":
-            self._line(f"{name}: skipped, {one_line(str(result.output))} exists")
+            self._line(f"{name}: skipped, {one_line(str(result.outputs[0]))} exists")
+        if result.memory is not None and result.status == "planned":
+            self._line(f"{name}: about {format_bytes(result.memory)} of memory")
         if result.outcome is None:
             return
-        where = one_line(str(result.output)) if result.output is not None else "standard output"
+        where = one_line(str(result.record()["output"])) if result.outputs else "standard output"
         self._line(f"{name} -> {where}  ({result.seconds:.2f} s)", "bold")
         text = table(result.outcome.rows)
         if text != self.last_table:
@@ -213,12 +209,10 @@ def _check_values(
     arrays = any(one.is_array for one in sources)
     pictures = any(not one.is_array for one in sources)
     for measure in measures:
-        if measure.amount is not None:
-            measure.amount.check(measure.option, pictures=pictures, arrays=arrays, least=measure.least)
+        measure.check(pictures=pictures, arrays=arrays)
     if arrays and (values.gray or values.linear):
         raise ConvcliError(f"{'--gray' if values.gray else '--linear'}: is for pictures, not for matrices and arrays")
-    for layer in layers:
-        _named(layer.label, layer.window, ANY_SIZE)
+    check_layers(layers)
     if report.method != AUTO:
         from convcli.engine.plan import check_method
 

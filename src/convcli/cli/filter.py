@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import typer
 
-from convcli.cli.apply import Measure, apply
+from convcli.cli.apply import apply
 from convcli.cli.options import (
-    Amount,
     FileOptions,
     InputsArg,
     KernelOpt,
@@ -20,8 +19,9 @@ from convcli.cli.streams import check_stdin
 from convcli.errors import ConvcliError
 from convcli.kernels.named import Named
 from convcli.kernels.reading import Kernel, read_kernel
-from convcli.layers import Filter, Layer
-from convcli.words import Boundary, Padding
+from convcli.layers import Conv, Filter, Layer
+from convcli.values import Amount, Measure
+from convcli.words import Padding
 
 
 @command
@@ -97,21 +97,23 @@ def _run(
             kernel = kernel.normalized()
         except ConvcliError as error:
             raise ConvcliError(f"--normalize: {error}") from None
-    usual = (Padding.VALID, Boundary.ZERO) if kernel.is_layer else (Padding.SAME, Boundary.REFLECT)
-    boundary = usual[1] if window.boundary is None else window.boundary
-    constant = boundary if isinstance(boundary, Amount) else None
-    layer = Filter(
+    make: type[Filter | Conv] = Conv if kernel.is_layer else Filter
+    given = {
+        "padding": window.padding,
+        "boundary": window.boundary.value if isinstance(window.boundary, Amount) else window.boundary,
+        "bias": window.bias and window.bias.value,
+    }
+    layer = make(
         kernel=kernel,
-        padding=usual[0] if window.padding is None else window.padding,
-        boundary=constant.value if constant else boundary,
         stride=window.stride,
         dilation=window.dilation,
-        bias=0.0 if window.bias is None else window.bias.value,
         flip=window.flip,
         keep_size=window.keep_size,
+        **{name: value for name, value in given.items() if value is not None},
     )
     if window.keep_size and layer.padding is Padding.VALID:
         raise ConvcliError("--keep-size: needs a padding to keep the size with, not valid; add -p same")
     layers: tuple[Layer, ...] = (layer, window.pool) if window.pool else (layer,)
-    measures = (Measure("--bias", window.bias, -1.0), Measure("--boundary", constant, 0.0))
+    amounts = (("--bias", window.bias, -1.0), ("--boundary", window.boundary, 0.0))
+    measures = [Measure(name, one, least) for name, one, least in amounts if isinstance(one, Amount)]
     return apply(name, inputs, layers, values, files, report, measures, [kernel.path] if kernel.path else [])

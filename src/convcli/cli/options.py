@@ -2,39 +2,18 @@
 
 import functools
 import inspect
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from convcli.engine.shapes import PaddingLike, Pair, as_pair
+from convcli import values
 from convcli.errors import ConvcliError
 from convcli.layers import Pool
-from convcli.words import AUTO, BOUNDARY_ALIASES, MAX_PIXELS, Alpha, Boundary, Existing, Padding, Range, Reduce
+from convcli.words import AUTO, MAX_PIXELS, Alpha, Existing, Range, Reduce
 
 T = TypeVar("T")
-
-
-class Amount(NamedTuple):
-    """A number given in the input's unit, or as a percentage of white."""
-
-    value: float
-    percent: bool = False
-
-    def check(self, option: str, *, pictures: bool, arrays: bool, least: float) -> float:
-        """The value, refused where it can't mean what it says: ``128`` for a picture, ``%`` for plain numbers."""
-        if arrays and self.percent:
-            raise ConvcliError(f"{option}: % is for pictures; matrices and arrays are plain numbers")
-        if pictures and not least <= self.value <= 1:
-            white = 255 if abs(self.value) <= 255 else 65535
-            code = self.value.is_integer() and least * white <= self.value <= white
-            meant = f"; is {self.value / white:.3f} meant?" if code else ""
-            raise ConvcliError(
-                f"{option}: pictures are fractions of white, from {least:g} to 1, not {self.value:g}{meant}"
-            )
-        return self.value
 
 
 def option_parser(parse: Callable[[str], T]) -> Callable[[str], T]:
@@ -50,65 +29,16 @@ def option_parser(parse: Callable[[str], T]) -> Callable[[str], T]:
     return parser
 
 
-def parse_sizes(text: str, count: tuple[int, ...], separator: str) -> list[int]:
-    """Whole numbers between separators, or ConvcliError."""
-    words = text.lower().split(separator)
-    if len(words) not in count or not all(word.strip().isdecimal() for word in words):
-        raise ConvcliError(f"must be whole numbers, as N or HxW, not {text!r}")
-    return [int(word) for word in words]
-
-
-@option_parser
-def parse_pair(text: str) -> Pair:
-    """``3`` or ``3x5``, from 1."""
-    sizes = parse_sizes(text, (1, 2), "x")
-    return as_pair(sizes if len(sizes) == 2 else sizes[0], "the value")
-
-
-@option_parser
-def parse_padding(text: str) -> PaddingLike:
-    """A word, ``N``, ``HxW`` or ``T,B,L,R``."""
-    if text in list(Padding):
-        return Padding(text)
-    if "," in text:
-        top, bottom, left, right = parse_sizes(text, (4,), ",") if text.count(",") == 3 else [-1] * 4
-        if top >= 0:
-            return ((top, bottom), (left, right))
-    elif text[:1].isdigit():
-        sizes = parse_sizes(text, (1, 2), "x")
-        return as_pair(sizes if len(sizes) == 2 else sizes[0], "padding", 0)
-    raise ConvcliError(f"must be {', '.join(Padding)}, N, HxW or T,B,L,R, not {text!r}")
-
-
-@option_parser
-def parse_amount(text: str) -> Amount:
-    """``0.5``, ``50%`` or, for arrays, any number."""
-    percent = text.strip().endswith("%")
-    try:
-        value = float(text.strip().removesuffix("%"))
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ConvcliError(f"must be a number or a percentage, not {text!r}")
-    return Amount(value / 100, True) if percent else Amount(value)
-
-
-@option_parser
-def parse_boundary(text: str) -> Boundary | Amount:
-    """A boundary word or a number."""
-    if text in [*Boundary, *BOUNDARY_ALIASES]:
-        return BOUNDARY_ALIASES.get(text) or Boundary(text)
-    try:
-        return parse_amount(text)
-    except typer.BadParameter:
-        words = ", ".join([*Boundary, *BOUNDARY_ALIASES])
-        raise ConvcliError(f"must be {words} or a number, not {text!r}") from None
+parse_pair = option_parser(values.parse_pair)
+parse_padding = option_parser(values.parse_padding)
+parse_amount = option_parser(values.parse_amount)
+parse_boundary = option_parser(values.parse_boundary)
 
 
 @option_parser
 def parse_share(text: str) -> float:
     """``30%`` or ``0.3``, from 0 to 1."""
-    value = parse_amount(text).value
+    value = values.parse_amount(text).value
     if not 0 <= value <= 1:
         raise ConvcliError(f"must be from 0% to 100%, not {text!r}")
     return value
@@ -126,8 +56,8 @@ def parse_pool(text: str) -> Pool:
         key, _, value = setting.partition("=")
         if key not in ("stride", "padding") or not value:
             raise ConvcliError(f"knows stride= and padding= after its size, not {setting!r}")
-        given[key] = parse_pair(value) if key == "stride" else parse_padding(value)
-    return Pool(reduce=Reduce(word), size=parse_pair(size), **given)
+        given[key] = values.parse_pair(value) if key == "stride" else values.parse_padding(value)
+    return Pool(reduce=Reduce(word), size=values.parse_pair(size), **given)
 
 
 @option_parser
@@ -166,6 +96,16 @@ PaddingOpt = Annotated[Any, _option(*_PADDING, show_default="same; valid for a l
 PoolPaddingOpt = Annotated[Any, _option(*_PADDING, show_default=True)]
 StrideOpt = Annotated[Any, _option(_WINDOW, "-s --stride N|HxW", "Steps of the window.", parse_pair)]
 DilationOpt = Annotated[Any, _option(_WINDOW, "--dilation N|HxW", "Spread of its cells.", parse_pair)]
+
+
+PipelineArg = Annotated[
+    str,
+    typer.Argument(metavar="PIPELINE", help="Stages split by |, or a .toml file.", show_default=False),
+]
+ReportFileOpt = Annotated[
+    Path | None, _option(_REPORT, "--report FILE", "Shape report: .json .csv .md .txt .html", parse_report)
+]
+OverwriteOpt = Annotated[bool, _option(_FILES, "-f --force", "Overwrite files that exist.")]
 
 
 class Options:
@@ -227,13 +167,14 @@ class FileOptions(Options):
     """Where results go, and what is never harmed."""
 
     output: Annotated[
-        str | None, _option(_FILES, "-o --output WHERE", "File, folder/, - or {stem} {ext} {parent} {command}.")
+        str | None,
+        _option(_FILES, "-o --output WHERE", "File, folder/, -, or {stem} {ext} {parent} {command} {channel}."),
     ] = None
     file_format: Annotated[str | None, _option(_FILES, "--format NAME", "png, jpeg, npy ...; beats the name.")] = None
     existing: Annotated[
         Existing, _option(_FILES, "--existing DO", "If it exists: error, skip, overwrite or rename.", show_default=True)
     ] = Existing.ERROR
-    force: Annotated[bool, _option(_FILES, "-f --force", "The same as --existing overwrite.")] = False
+    force: OverwriteOpt = False
     in_place: Annotated[bool, _option(_FILES, "--in-place", "Replace the inputs themselves.")] = False
     recursive: Annotated[bool, _option(_FILES, "-r --recursive", "Folders with their sub-folders.")] = False
     dry_run: Annotated[bool, _option(_FILES, "-n --dry-run", "Print the outputs, write nothing.")] = False
@@ -243,9 +184,7 @@ class FileOptions(Options):
 class ReportOptions(Options):
     """What is said, and how much may be used."""
 
-    report: Annotated[
-        Path | None, _option(_REPORT, "--report FILE", "Shape report: .json .csv .md .txt .html", parse_report)
-    ] = None
+    report: ReportFileOpt = None
     json_lines: Annotated[bool, _option(_REPORT, "--json", "One JSON object for each input.")] = False
     quiet: Annotated[bool, _option(_REPORT, "-q --quiet", "Errors only.")] = False
     verbose: Annotated[bool, _option(_REPORT, "-v --verbose", "Also the method, and why.")] = False

@@ -1,11 +1,14 @@
 """Work on several threads, and BLAS held to one thread meanwhile so that the two do not fight."""
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
 from operator import index
+from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -24,6 +27,18 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def free_memory() -> float:
+    """Bytes that this process could still take, as far as the system tells; infinite where it doesn't."""
+    found = [math.inf]
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(1024.0 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    with suppress(OSError, ValueError):  # a container's own limit
+        group = Path("/sys/fs/cgroup")
+        found.append(float((group / "memory.max").read_text()) - float((group / "memory.current").read_text()))
+    return max(0.0, min(found))
 
 
 def check_threads(threads: int | None) -> int:

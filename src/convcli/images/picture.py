@@ -92,12 +92,15 @@ class Picture:
         return self.pixels[..., 0] if self.pixels.shape[2] == 1 else np.moveaxis(self.pixels, 2, 0)
 
 
-def picture_from_array(array: "NDArray[Any]", white: float) -> Picture:
-    """``(H, W)``, ``(C, H, W)`` or ``(1, C, H, W)`` of 1, 3 or 4 channels as a picture; 4 means alpha at the end."""
+def picture_from_array(array: "NDArray[Any]", white: float, *, any_channels: bool = False) -> Picture:
+    """``(H, W)``, ``(C, H, W)`` or ``(1, C, H, W)`` of 1, 3 or 4 channels as a picture; 4 means alpha at the end.
+
+    With ``any_channels`` as something that is to be taken apart.
+    """
     import numpy as np
 
     planes = array.reshape(1, *array.shape) if array.ndim == 2 else array[0] if array.shape[:-3] == (1,) else array
-    if planes.ndim != 3 or planes.shape[0] not in (1, 3, 4):
+    if planes.ndim != 3 or not (any_channels or planes.shape[0] in (1, 3, 4)):
         raise ShapeError(
             f"a picture has 1, 3 or 4 channels, but this result is {'x'.join(map(str, array.shape))}; write it to .npy"
         )

@@ -3,7 +3,8 @@
 import io
 import os
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -30,7 +31,9 @@ READABLE = "PNG, JPEG, TIFF, WebP, BMP, GIF or PNM"
 
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 EIGHT_BIT_MODES = ("L", "LA", "RGB", "RGBA")
+GRAY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L")
 BITS_PER_SAMPLE, ORIENTATION = 258, 274  # TIFF and EXIF tags
+SIDEWAYS = 5  # orientations from here on turn height into width
 
 
 def read_picture(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -39,24 +42,46 @@ def read_picture(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     EXIF orientation is baked in; palettes become RGB(A), 1-bit becomes grey, other colour spaces RGB. 16-bit grey
     keeps its codes. Raises PictureError for what is missing, not a picture, damaged, or larger than ``max_pixels``.
     """
-    from PIL import Image
-
     try:
-        if isinstance(source, Path) and not source.is_file():
-            with source.open("rb") as pipe:  # which can't be wound back
-                source = read_all(pipe)
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-            formats = _formats(file.read(16))
-            if not formats:
-                raise PictureError(f"not a picture that can be read ({READABLE})")
-            opened = file if isinstance(source, bytes) else source
-            silence = quiet_decoder if formats == ["TIFF"] else nullcontext()
-            with own_limits, silence, Image.open(opened, formats=formats) as image:
-                return _decode(image, _bit_depth(file, image), max_pixels)
+        with _opened(source) as (file, image):
+            return _decode(image, _bit_depth(file, image), max_pixels)
     except (PictureError, MemoryError):
         raise
     except Exception as error:  # damaged files raise whatever their decoder stumbles over
         raise PictureError(_reason(error)) from None
+
+
+def read_shape(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int]:
+    """Colour channels, height and width that a file's header claims. Raises as :func:`read_picture` does."""
+    try:
+        with _opened(path) as (_, image):
+            _check_size(image, max_pixels)
+            height, width = image.height, image.width
+            if image.getexif().get(ORIENTATION, 1) >= SIDEWAYS:
+                height, width = width, height
+            return (1 if image.mode in GRAY_MODES else 3), height, width
+    except PictureError:
+        raise
+    except Exception as error:
+        raise PictureError(_reason(error)) from None
+
+
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[tuple[BinaryIO, Any]]:
+    """A file and the Pillow image it is, its header read."""
+    from PIL import Image
+
+    if isinstance(source, Path) and not source.is_file():
+        with source.open("rb") as pipe:  # which can't be wound back
+            source = read_all(pipe)
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        formats = _formats(file.read(16))
+        if not formats:
+            raise PictureError(f"not a picture that can be read ({READABLE})")
+        opened = file if isinstance(source, bytes) else source
+        silence = quiet_decoder if formats == ["TIFF"] else nullcontext()
+        with own_limits, silence, Image.open(opened, formats=formats) as image:
+            yield file, image
 
 
 def read_all(stream: BinaryIO) -> bytes:
@@ -79,14 +104,18 @@ def _formats(start: bytes) -> list[str]:
     return [name for name, magic in MAGIC.items() if start.startswith(magic)]
 
 
-def _decode(image: Any, depth: int, max_pixels: int) -> Picture:
-    import numpy as np
-
+def _check_size(image: Any, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise PictureError(
             f"its header says {image.height}x{image.width}, {image.height * image.width:,} pixels,"
             f" more than {max_pixels:,}; raise --max-pixels if that is right"
         )
+
+
+def _decode(image: Any, depth: int, max_pixels: int) -> Picture:
+    import numpy as np
+
+    _check_size(image, max_pixels)
     notices = []
     frames = getattr(image, "n_frames", 1)
     if frames > 1:

@@ -4,15 +4,18 @@ import io
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convcli.errors import ConvcliError, PictureError
 from convcli.images.picture import EXIF_PREFIX, PICTURE_FORMATS, Metadata, Picture
 from convcli.images.png import encode_png
 
-SUFFIX_FORMATS = PICTURE_FORMATS | {".npy": "NPY", ".csv": "CSV", ".txt": "TEXT"}
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SUFFIX_FORMATS = PICTURE_FORMATS | {".npy": "NPY", ".npz": "NPZ", ".csv": "CSV", ".txt": "TEXT"}
 FORMAT_NAMES = {name.lower(): name for name in SUFFIX_FORMATS.values()} | {"jpg": "JPEG", "tif": "TIFF"}
-ARRAY_FORMATS = ("NPY", "CSV", "TEXT")
+ARRAY_FORMATS = ("NPY", "NPZ", "CSV", "TEXT")
 FLOAT_FORMATS = (*ARRAY_FORMATS, "TIFF")
 NO_ALPHA_FORMATS = ("JPEG", "BMP", "PPM")
 
@@ -81,6 +84,17 @@ def encode(picture: Picture, file_format: str, threads: int | None = None) -> by
         image.save(buffer, **options)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PictureError(f"can't be written as {file_format}: {error}") from None
+    return buffer.getvalue()
+
+
+def encode_pages(maps: "NDArray[Any]") -> bytes:
+    """Maps ``(C, H, W)`` as the pages of a TIFF, 32-bit floats."""
+    import numpy as np
+    from PIL import Image
+
+    first, *others = (Image.fromarray(np.ascontiguousarray(one, np.float32)) for one in maps)
+    buffer = _Named("TIFF")
+    first.save(buffer, save_all=True, append_images=others, **OPTIONS["TIFF"])
     return buffer.getvalue()
 
 

@@ -1,6 +1,5 @@
 """The KERNEL grammar: a name, numbers, JSON or a file, brought to one :class:`Kernel`."""
 
-import math
 import os
 import re
 from dataclasses import dataclass, replace
@@ -9,14 +8,25 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcli.errors import ConvcliError, suggest
 from convcli.images.picture import PICTURE_SUFFIXES
+from convcli.kernels.files import (
+    KEYED_SUFFIXES,
+    from_image,
+    from_json,
+    from_keyed,
+    from_toml,
+    from_vips,
+    naming,
+    read_any,
+    split_name,
+)
 from convcli.kernels.named import NAMED, find, looks_named
-from convcli.matrices import MAX_VALUES, as_matrix, is_number, parse_matrix, read_npy, read_text
+from convcli.matrices import parse_matrix, read_npy, read_text
 from convcli.words import Combine
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-FILE_SUFFIXES = (".json", ".toml", ".csv", ".txt", ".npy", ".npz", ".mat")
+FILE_SUFFIXES = (".json", ".toml", ".csv", ".txt", ".npy", *KEYED_SUFFIXES, ".mat")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +74,8 @@ def sum_of(weights: "NDArray[Any]") -> float:
 def read_kernel(text: str, stdin: BinaryIO | None = None) -> Kernel:
     """Any KERNEL text: a name with arguments, rows, ``WxH: list``, JSON, a file, or ``-`` for ``stdin``.
 
+    One array of a file that holds several is ``FILE:NAME``: ``vgg.safetensors:features.0.weight``.
+
     Raises ConvcliError: one sentence that says what is wrong and what would be right.
     """
     word = text.strip()
@@ -77,14 +89,36 @@ def read_kernel(text: str, stdin: BinaryIO | None = None) -> Kernel:
         return Kernel(word, named.weights(arguments), combine=named.combine)
     if re.fullmatch(r"\d+\s*x\s*\d+", word):
         raise ConvcliError(f"{word!r} is a size, not a kernel; give numbers ('0 1 0; 1 -4 1; 0 1 0') or a name (box:3)")
-    path = Path(text)
+    file, key = _locate(text)
+    path = Path(file)
     if not word.startswith("[") and _is_file(path):
-        return replace(_read_file(path), path=path)
-    if Path(word).suffix.lower() in FILE_SUFFIXES + PICTURE_SUFFIXES or ("/" in word and not _numeric(word)):
-        raise ConvcliError(f"no such kernel file: {text!r}")
+        return replace(_read_file(path, key), path=path)
+    known = key is not None or Path(word).suffix.lower() in FILE_SUFFIXES + PICTURE_SUFFIXES
+    if known or ("/" in word and not _numeric(word)):
+        raise ConvcliError(f"no such kernel file: {file!r}")
     if looks_named(word):
         raise ConvcliError(f"no kernel is named {word!r}{suggest(word.partition(':')[0], list(NAMED))}")
     return _parse(word, "kernel")
+
+
+def read_tensor(text: str) -> "NDArray[Any]":
+    """The float64 array that ``FILE`` or ``FILE:NAME`` holds, of 1 to 4 axes, not empty, finite: a bias, a weight.
+
+    ``.npy``, ``.npz``, ``.safetensors``; ``.json`` with a list, or an object with one under ``kernel``, ``weight`` or
+    ``bias``, the first of them; ``.csv`` and ``.txt``, where a single row has one axis. Raises ConvcliError.
+    """
+    import numpy as np
+
+    file, key = _locate(text)
+    if not _is_file(Path(file)):
+        raise ConvcliError(f"no such file: {file!r}")
+    with naming(f"file {text!r}"), np.errstate(all="ignore"):  # what overflows is refused as not finite
+        array = np.asarray(read_any(Path(file), key), np.float64)
+        if not 1 <= array.ndim <= 4 or array.size == 0:
+            raise ConvcliError(f"an array has 1 to 4 axes here, none empty; this one's shape is {array.shape}")
+        if not np.isfinite(array).all():
+            raise ConvcliError("an array must be finite here, but this one holds NaN or infinity")
+        return array
 
 
 def kernel(source: "str | ArrayLike") -> "NDArray[Any]":
@@ -124,120 +158,34 @@ def _parse(text: str, name: str) -> Kernel:
             raise ConvcliError(f"{width}x{height} (width x height) needs {width * height} numbers, not {cells.size}")
         return Kernel(name, cells.reshape(height, width))
     if text.startswith("{"):
-        return _check(_from_json(text, name))
+        return _check(Kernel(name, *from_json(text)))
     return _check(Kernel(name, parse_matrix(text)))
 
 
-def _read_file(path: Path) -> Kernel:
+def _locate(text: str) -> tuple[str, str | None]:
+    """The file a text means and, for ``FILE:NAME``, the name of the array in it; a file of the whole name wins."""
+    return (text, None) if _is_file(Path(text)) else split_name(text) or (text, None)
+
+
+def _read_file(path: Path, key: str | None) -> Kernel:
     """A kernel file, by its suffix; its errors name the file."""
+    inside = "" if key is None else f":{key}"
+    with naming(f"kernel file {str(path) + inside!r}"):
+        return _check(replace(_load(path, key), name=path.name + inside))
+
+
+def _load(path: Path, key: str | None) -> Kernel:
     suffix = path.suffix.lower()
-    try:
-        if suffix in PICTURE_SUFFIXES:
-            return _from_image(path)
-        with path.open("rb") as file:
-            if suffix == ".npy":
-                return _check(Kernel(path.name, read_npy(file)))
-            if suffix == ".npz":
-                return _check(_from_npz(file, path.name))
-            text = read_text(file).strip()
-        readers = {".json": _from_json, ".toml": _from_toml, ".mat": _from_vips}
-        return _check(readers.get(suffix, _parse)(text, path.name))
-    except OSError as error:
-        raise ConvcliError(f"kernel file {str(path)!r}: {error.strerror or error}") from None
-    except ConvcliError as error:
-        raise ConvcliError(f"kernel file {str(path)!r}: {error}") from None
-    except Exception as error:  # damaged files raise whatever their reader stumbles over
-        raise ConvcliError(f"kernel file {str(path)!r}: damaged: {str(error) or type(error).__name__}") from None
-
-
-def _from_json(text: str, name: str) -> Kernel:
-    import json
-
-    try:
-        return _from_data(json.loads(text), name)
-    except ConvcliError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise ConvcliError(f"not JSON: {error}") from None
-
-
-def _from_toml(text: str, name: str) -> Kernel:
-    import tomllib
-
-    try:
-        return _from_data(tomllib.loads(text), name)
-    except ConvcliError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise ConvcliError(f"not TOML: {error}") from None
-
-
-def _from_data(data: Any, name: str) -> Kernel:
-    """``{"kernel": [[...]], "bias": x}`` or the bare list; other keys say how it was made and are left alone."""
-    bias: Any = 0.0
-    if isinstance(data, dict):
-        if "kernel" not in data:
-            raise ConvcliError('there is no "kernel" in it; write {"kernel": [[...]], "bias": 0}')
-        data, bias = data["kernel"], data.get("bias", 0.0)
-    rows = as_matrix(data)
-    if isinstance(bias, list):
-        return Kernel(name, rows, as_matrix([bias])[0])
-    if not is_number(bias):
-        raise ConvcliError(f"bias must be a finite number, not {str(bias)[:20]!r}")
-    return Kernel(name, rows, float(bias))
-
-
-def _from_npz(file: BinaryIO, name: str) -> Kernel:
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = {one.filename.removesuffix(".npy"): one for one in archive.infolist()}
-            kernels = [key for key in members if key != "bias"]
-            chosen = next((key for key in ("kernel", "weight") if key in members), kernels[0] if kernels else "")
-            if not chosen or (len(kernels) > 1 and chosen not in ("kernel", "weight")):
-                raise ConvcliError(
-                    f"it must hold one array, or one named 'kernel'; it holds {', '.join(members) or 'none'}"
-                )
-            if sum(one.file_size for one in members.values()) > 8 * MAX_VALUES:
-                raise ConvcliError("the arrays in it are too large for a kernel")
-            arrays = {}
-            for key in {chosen, "bias"} & members.keys():
-                with archive.open(members[key]) as member:
-                    arrays[key] = read_npy(member)  # type: ignore[arg-type]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise ConvcliError(f"not an .npz file: {error}") from None
-    bias = arrays.get("bias", 0.0)
-    return Kernel(name, arrays[chosen], bias if getattr(bias, "ndim", 0) else float(bias))
-
-
-def _from_vips(text: str, name: str) -> Kernel:
-    """A libvips matrix: ``width height [scale [offset]]``, then the rows; sum * 1/scale + offset, in 8-bit codes."""
-    import numpy as np
-
-    first, _, rows = text.partition("\n")
-    header = first.replace(",", " ").split()
-    cells = parse_matrix(rows) if rows.strip() else None
-    try:
-        width, height = int(header[0]), int(header[1])
-        scale, offset = (float(header[place]) if len(header) > place else value for place, value in ((2, 1), (3, 0)))
-    except (ValueError, IndexError):
-        raise ConvcliError("a .mat file begins with a line 'width height [scale [offset]]'") from None
-    if cells is None or cells.shape != (height, width):
-        found = "nothing" if cells is None else f"{cells.shape[1]}x{cells.shape[0]}"
-        raise ConvcliError(f"its first line says {width}x{height} (width x height), but {found} follows")
-    if not (math.isfinite(scale) and math.isfinite(offset) and scale):
-        raise ConvcliError(f"scale must be a number other than 0, not {header[2]}")
-    with np.errstate(all="ignore"):  # what overflows is refused as not finite
-        return Kernel(name, cells / scale, offset / 255)
-
-
-def _from_image(path: Path) -> Kernel:
-    """The grey fractions of a picture."""
-    from convcli.images.reading import read_picture
-
-    picture = read_picture(path, max_pixels=4096 * 4096).gray()
-    return Kernel(path.name, picture.fractions()[..., 0])
+    if suffix in PICTURE_SUFFIXES:
+        return Kernel(path.name, from_image(path))
+    if suffix in KEYED_SUFFIXES:
+        return Kernel(path.name, *from_keyed(path, key))
+    with path.open("rb") as file:
+        if suffix == ".npy":
+            return Kernel(path.name, read_npy(file))
+        text = read_text(file).strip()
+    readers = {".json": from_json, ".toml": from_toml, ".mat": from_vips}
+    return Kernel(path.name, *readers[suffix](text)) if suffix in readers else _parse(text, path.name)
 
 
 def _check(kernel: Kernel) -> Kernel:

@@ -1,0 +1,99 @@
+"""``convcli run PIPELINE INPUT...``: several layers in one process, float between them."""
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convcli.cli.apply import apply
+from convcli.cli.options import (
+    FileOptions,
+    InputsArg,
+    PipelineArg,
+    ReportOptions,
+    ValueOptions,
+    command,
+    option_parser,
+)
+from convcli.errors import ConvcliError, system_words
+from convcli.stages import STAGES
+from convcli.values import parse_bytes
+from convcli.words import Existing
+
+if TYPE_CHECKING:
+    from convcli.pipeline import Pipeline
+
+
+@command
+def run_command(
+    pipeline: PipelineArg,
+    inputs: InputsArg,
+    values: ValueOptions,
+    files: FileOptions,
+    report: ReportOptions,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="DIR", help="Every layer's maps as a sheet, and its report.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save-pipeline", metavar="FILE", help="Write the stages to a .toml file.")
+    ] = None,
+    max_memory: Annotated[
+        Any,
+        typer.Option(
+            "--max-memory",
+            metavar="SIZE",
+            help="Refuse what takes more: 2GB.",
+            parser=option_parser(parse_bytes),
+            show_default="3/4 of what is free",
+        ),
+    ] = None,
+) -> int:
+    """Filters, layers, pools and more, one after another."""
+    from convcli.pipeline import Pipeline, names_file
+
+    asked = Pipeline.parse(pipeline)
+    for number, layer in enumerate(asked.layers, 1):
+        if not layer.complete:
+            raise ConvcliError(f"layer {number}, {layer.label}: has no weights; give weights=FILE or init=random")
+    if save:
+        _save(save, asked, overwrite=files.force or files.existing is Existing.OVERWRITE)
+    measures = [measure for stage in asked.stages for measure in stage.measures]
+    kept = [Path(pipeline.strip())] if names_file(pipeline) else []
+    most = max_memory if max_memory is not None else _usual_memory()
+    return apply("run", inputs, asked.layers, values, files, report, measures, kept, trace, most)
+
+
+def _save(path: Path, pipeline: "Pipeline", *, overwrite: bool) -> None:
+    from convcli.images.writing import write_file
+
+    if path.suffix.lower() != ".toml":
+        raise ConvcliError(f"--save-pipeline: must end in .toml, not {str(path)!r}")
+    try:
+        write_file(path, pipeline.to_toml().encode(), overwrite=overwrite)
+    except FileExistsError:
+        raise ConvcliError(f"--save-pipeline: {path} exists; add -f to overwrite it") from None
+    except OSError as error:
+        raise ConvcliError(f"--save-pipeline: can't write {path}: {system_words(error)}") from None
+
+
+def _usual_memory() -> float:
+    from convcli.engine.threads import free_memory
+
+    return 0.75 * free_memory()
+
+
+def _help() -> str:
+    """What the command does, with the stages there are."""
+    lines = [
+        inspect.getdoc(run_command) or "",
+        "",
+        'Example: `convcli run "gray | sobel | threshold 30%" photo.jpg`',
+        "",
+    ]
+    lines += ["Stages are split by `|`; `* 3` repeats one. Every named filter is one, and:", ""]
+    lines += [f"- `{kind.usage}`: {kind.summary}" for kind in STAGES.values()]
+    return "\n".join(lines)
+
+
+run_command.__doc__ = _help()
