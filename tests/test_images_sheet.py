@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from convcli.errors import ShapeError
 from convcli.images.picture import Picture
-from convcli.images.sheet import contact_sheet, draw_box
+from convcli.images.overlay import draw_box
+from convcli.images.sheet import contact_sheet
 from convcli.images.writing import encode
 
 PAPER, PINK, YELLOW = (28, 34, 48), (255, 0, 200), (1, 0.85, 0)
@@ -161,7 +162,7 @@ def test_memory_is_taken_for_one_map_at_a_time():
         (900, 320, 320),
         (2000, 200, 100),
         (4096, 127, 128),
-        (4096, 1, 1),
+        (4096, 50, 50),
         (1000, 1, 500),
         (1000, 500, 1),
         (64, 14, 14),
@@ -233,13 +234,27 @@ def test_a_long_label_ends_before_the_next_tile(shape):
     assert sum(len(run) >= 12 for run in runs) >= 3  # the margins, and gaps between that nothing reaches into
 
 
+def test_what_is_cut_off_a_label_is_told_by_an_ellipsis():
+    def drawn(label):
+        return contact_sheet(np.zeros((1, 8, 8)), labels=[label]).pixels
+
+    long = drawn(LONG)
+    kept = next(count for count in range(20) if (drawn("W" * count + "…") == long).all())
+    rows, columns = np.nonzero((drawn("W" * kept) != long).any(axis=2))
+    assert 4 < kept < 12
+    assert np.ptp(rows) < 3  # three dots
+    assert np.ptp(columns) < 10
+
+
 def test_titles_are_shortened_and_widen_a_small_sheet_only_so_much():
     maps = np.zeros((1, 8, 8))
     bare, short, long = (contact_sheet(maps, title=title).size for title in ("", "ab", LONG))
     assert bare[1] == short[1] == 112 + 24
     assert short[0] > bare[0]
     assert long == (short[0], 480 + 24)
-    assert is_paper(contact_sheet(maps, title=LONG).pixels[:, -12:]).all()
+    assert is_paper(
+        contact_sheet(maps, title="i" * 1_000_001).pixels[:, -12:]
+    ).all()  # Pillow measures no more than a million
 
 
 @settings(max_examples=50, deadline=None)

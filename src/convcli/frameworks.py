@@ -31,11 +31,11 @@ def _pytorch(layer: Filter | Conv | Pool, window: Window) -> str:
         if any(2 * one > k for pads, k in zip(window.pads, window.effective, strict=True) for one in pads):
             return "refuses pads over half the window"
         return "pools know no such word" if word and layer.padding != Padding.VALID else _unequal(window.pads)
-    if layer.padding in (Padding.SAME, Padding.SAME_LOWER) and window.stride != (1, 1):
+    if layer.padding in (Padding.SAME, Padding.SAME_LOWER) and window.stride != (1, 1) and not layer.keep_size:
         return f"refuses {layer.padding} with a stride"
     if not _zeros(layer, window) and layer.border not in (Boundary.EDGE, Boundary.REFLECT, Boundary.WRAP):
         return f"has no border {layer.border}"
-    return "" if layer.padding == Padding.SAME else _unequal(window.pads)
+    return "" if layer.padding == Padding.SAME and not layer.keep_size else _unequal(window.pads)
 
 
 def _keras(layer: Filter | Conv | Pool, window: Window) -> str:

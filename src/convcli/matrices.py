@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from convcli.errors import ConvcliError, PictureError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 MATRIX_SUFFIXES = (".csv", ".txt", ".npy")
@@ -90,15 +91,8 @@ def read_npy(file: BinaryIO, max_values: int = MAX_VALUES) -> "NDArray[Any]":
     """An ``.npy`` array of real numbers, its size known from the header before any memory is taken."""
     import numpy as np
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about headers of Python 2
-            version = np.lib.format.read_magic(file)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = reader(file)
-        values = math.prod(map(int, shape))
-    except Exception as error:  # headers are Python text, and can be wrong in as many ways
-        raise PictureError(f"not an .npy file: {str(error).splitlines()[0] if str(error) else 'damaged'}") from None
+    shape, dtype = read_npy_header(file)
+    values = math.prod(shape)
     if dtype.hasobject or dtype.kind not in "biuf":
         raise PictureError(f"an array of {dtype} is not read; it must hold real numbers, and pickles are refused")
     if values > max_values:
@@ -110,6 +104,21 @@ def read_npy(file: BinaryIO, max_values: int = MAX_VALUES) -> "NDArray[Any]":
             return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
     except Exception as error:
         raise PictureError(f"a damaged .npy file: {error}") from None
+
+
+def read_npy_header(file: BinaryIO) -> "tuple[tuple[int, ...], np.dtype[Any]]":
+    """The shape and dtype that an ``.npy`` file claims. Raises PictureError."""
+    import numpy as np
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers of Python 2
+            version = np.lib.format.read_magic(file)
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = reader(file)
+        return tuple(map(int, shape)), dtype
+    except Exception as error:  # headers are Python text, and can be wrong in as many ways
+        raise PictureError(f"not an .npy file: {str(error).splitlines()[0] if str(error) else 'damaged'}") from None
 
 
 def _parse_json(text: str) -> "NDArray[Any]":

@@ -52,8 +52,10 @@ class Chain:
 
     def run(self, cells: Array, make_store: MakeStore = plain_store, watch: Watcher | None = None) -> Array:
         """Every layer in turn, the last one into a store that is made for it; ``watch`` sees each one's output."""
+        given = cells
         for number, layer in enumerate(self.layers, 1):
-            cells = self.step(layer, cells, make_store if number == len(self.layers) else plain_store)
+            made = make_store if number == len(self.layers) else plain_store
+            cells = self.step(layer, cells, made, own=cells is not given)
             if watch:
                 self.show(watch, number, cells)
         return cells
@@ -63,8 +65,8 @@ class Chain:
         maps = planar(cells)
         watch(number, self.layers[number - 1].label, maps.reshape(-1, *maps.shape[2:4]) / np.float32(self.unit))
 
-    def step(self, layer: Layer, cells: Array, make_store: MakeStore = plain_store) -> Array:
-        """One layer."""
+    def step(self, layer: Layer, cells: Array, make_store: MakeStore = plain_store, *, own: bool = False) -> Array:
+        """One layer; its input may be used up if it is our ``own``."""
         match layer:
             case Filter() | Conv():
                 ask = self._correlation(layer, cells)
@@ -79,7 +81,8 @@ class Chain:
                 self._note("fold", f"fold: {layer.label}")
                 return store.array
             case Each():
-                result = each(layer.function, cells, self.unit, layer.level)
+                values = cells.astype(result_dtype(cells.dtype), copy=not own)
+                result = each(layer.function, values, self.unit, layer.level)
             case Gray():
                 result = gray(cells)
             case Dense():
@@ -131,9 +134,8 @@ class Chain:
         return result.reshape(*result.shape, 1, 1, 1)
 
 
-def each(function: Pointwise, cells: Array, unit: float, level: float = 0.0) -> Array:
-    """A function of each number, 1 being ``unit`` of them, as floats."""
-    values = cells.astype(result_dtype(cells.dtype))
+def each(function: Pointwise, values: Array, unit: float, level: float = 0.0) -> Array:
+    """A function of each of these floats in their place, 1 being ``unit`` of them."""
     match function:
         case Pointwise.RELU:
             np.maximum(values, 0, out=values)

@@ -8,6 +8,7 @@ import io
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from convcli.images.picture import Picture, picture_from_array
 from convcli.images.reading import read_all, read_picture, read_shape
 from convcli.images.sheet import contact_sheet
 from convcli.images.writing import ARRAY_FORMATS, encode, encode_pages, fit_for
-from convcli.matrices import format_array, parse_matrix, read_array
+from convcli.matrices import format_array, parse_matrix, read_array, read_npy_header
 from convcli.pipeline import Watcher
 from convcli.recipe import Outcome, Recipe, filter_array, filter_picture, planned_rows, store_picture
 from convcli.sources import Source
@@ -59,13 +60,17 @@ def produce(
 
 
 def needed_memory(source: Source, recipe: Recipe) -> int | None:
-    """About how many bytes an input's run takes at most, from its header; None for what is only known once read."""
-    if source.path is None or (source.is_array and source.path.suffix.lower() != ".npy"):
+    """About how many bytes an input's run takes at most, from its header; None where only reading it would tell."""
+    if source.path is None or not source.path.is_file():
         return None
-    if source.is_array:
-        array = read_array(source.path, 4 * recipe.max_pixels)
-        return recipe.memory((*(1,) * (3 - array.ndim), *array.shape[-3:]), 8)
-    return recipe.memory(read_shape(source.path, recipe.max_pixels))
+    if not source.is_array:
+        return recipe.memory(read_shape(source.path, recipe.max_pixels))
+    if source.path.suffix.lower() != ".npy":
+        return None
+    with source.path.open("rb") as file:
+        shape, _ = read_npy_header(file)
+    items = prod(shape[:-3])
+    return items * recipe.memory(((1, *shape)[-3], shape[-2], shape[-1]), 8) if len(shape) > 1 else None
 
 
 def _from_picture(source: Picture, file_format: str, recipe: Recipe, split: bool, watch: Watcher | None) -> Product:

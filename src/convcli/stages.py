@@ -248,6 +248,8 @@ class Words:
             boundary=boundary,
             stride=self.key("stride", parse_pair),
             dilation=self.key("dilation", parse_pair),
+            flip=self.flag("flip"),
+            keep_size=self.flag("keep-size"),
         )
 
 
@@ -393,7 +395,7 @@ class StageKind(NamedTuple):
     make: Callable[[Words], Layer]
 
 
-_WINDOW = "[stride= padding= boundary= dilation=]"
+_WINDOW = "[stride= padding= boundary= dilation=] [flip] [keep-size]"
 STAGES = {
     "filter": StageKind(f"filter KERNEL {_WINDOW} [bias=]", "a kernel over each channel", _filter),
     "conv": StageKind(

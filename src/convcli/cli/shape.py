@@ -123,8 +123,8 @@ def _matrix(pipeline: "Pipeline", size: Shape, as_json: bool) -> str:
 
 
 def _draw(picture: Path, output: Path, box: tuple[int, int, int, int], size: Shape, force: bool) -> None:
+    from convcli.images.overlay import draw_box
     from convcli.images.reading import read_picture
-    from convcli.images.sheet import draw_box
     from convcli.images.writing import encode, fit_for, format_of
 
     try:

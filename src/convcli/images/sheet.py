@@ -1,10 +1,9 @@
-"""Pictures to look at: many maps on one sheet, and a box around a region."""
+"""Feature maps to look at: all of them on one labelled sheet."""
 
 import math
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from convcli.errors import ShapeError, one_line
@@ -21,10 +20,6 @@ LABEL_WIDTH, TITLE_WIDTH = 112, 480  # room for words where the maps are narrowe
 LABEL_SIZE, TITLE_SIZE, UNDER_LABEL, GAP = 11, 16, 3, 12
 PAPER, INK, PALE_INK = (28, 34, 48), (240, 240, 240), (165, 180, 205)  # bluish, so that no grey is lost in it
 NOT_FINITE = (255, 0, 200)
-
-LINE, LINE_EDGE = (1.0, 0.85, 0.0), (0.0, 0.0, 0.0)  # fractions of white
-DIMMED = 0.6
-ROOMY = 16  # a region this many times as wide as the line can spare some pixels for it
 
 
 def contact_sheet(
@@ -73,7 +68,7 @@ def contact_sheet(
 
 def _plain(text: str) -> str:
     """One line without accents, since Pillow's own font has hardly more than ASCII."""
-    return "".join(one for one in unicodedata.normalize("NFKD", one_line(text)) if not unicodedata.combining(one))
+    return "".join(one for one in unicodedata.normalize("NFD", one_line(text)) if not unicodedata.combining(one))
 
 
 class _Font:
@@ -126,7 +121,7 @@ def _grid(count: int, size: tuple[int, ...], label_height: int) -> _Grid:
     for longest in range(LONGEST, LEAST - 1, -8):
         down, up = zip(*(_scale(side, max(size), longest) for side in size), strict=True)
         height, width = (-(-side // down[axis]) * up[axis] for axis, side in enumerate(size))
-        cell = label_height + height, max(width, min(LABEL_WIDTH, longest + 8))
+        cell = label_height + height, max(width, min(LABEL_WIDTH, longest + GAP))
         ideal = min(count, round(math.sqrt(count * 4 / 3 * (cell[0] + GAP) / (cell[1] + GAP))))
         near = range(max(1, ideal - 4), min(count, ideal + 4) + 1)
         grids = (_Grid(down, up, cell, -(-count // columns), columns) for columns in near)
@@ -159,7 +154,7 @@ def _tile(plane: "NDArray[Any]", grid: _Grid, stretch: bool) -> tuple["NDArray[A
     import numpy as np
 
     low, high, finite = _extent(plane)
-    extent = "nothing finite" if low > high else f"all {low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+    extent = "nothing finite" if low > high else f"all {low:.3g}" if low == high else f"{low:.3g}  to {high:.3g}"
     if stretch and max(-low, high) > 1e300:  # sums and differences would overflow
         plane, low, high = plane / 1e10, low / 1e10, high / 1e10
     values = _averaged(plane, grid.down)
@@ -196,47 +191,3 @@ def _averaged(plane: "NDArray[Any]", down: tuple[int, ...]) -> "NDArray[Any]":
             plane = np.add.reduceat(plane, starts, axis=axis, dtype=np.float64)
         plane /= counts[:, None] if axis == 0 else counts
     return plane
-
-
-def draw_box(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
-    """A picture ``(H, W, 1 to 4)`` made RGB(A), a line around a region, all else dimmed to 60 %; its depth is kept.
-
-    ``box`` is the first and last row, first and last column; where it reaches beyond the picture it stays open. The
-    line is outside of it; but where it ends at the edge of the picture the line is inside, if the box is large, or
-    left out. Raises ShapeError for a box whose last row or column comes before its first.
-    """
-    import numpy as np
-
-    top, bottom, left, right = box
-    if top > bottom or left > right:
-        raise ShapeError(f"a box can't go from row {top} to {bottom} and from column {left} to {right}")
-    height, width = picture.size
-    thick = max(1, round(max(height, width) / 500))
-    edge, line, inside = zip(_spans(top, bottom, height, thick), _spans(left, right, width, thick), strict=True)
-    colors = np.broadcast_to(picture.color, (height, width, 3))
-    plain = np.concatenate([colors, picture.pixels[..., -1:]], axis=2) if picture.alpha else colors
-    pixels = plain.copy()
-    pixels[..., :3] = _dimmed(picture.color)
-    for part, color in ((edge, LINE_EDGE), (line, LINE)):
-        pixels[part] = [one * picture.white for one in (*color, 1.0)[: pixels.shape[2]]]  # opaque
-    pixels[inside] = plain[inside]
-    return replace(picture, pixels=pixels)
-
-
-def _spans(first: int, last: int, size: int, thick: int) -> list[slice]:
-    """Along one axis: what the line's dark edge, the line, and its inside reach over on the picture."""
-    start, stop = first - 2 * thick, last + 1 + 2 * thick
-    if min(last + 1, size) - max(first, 0) >= ROOMY * thick:
-        start = 0 if 0 <= first < thick else start
-        stop = size if 0 <= size - 1 - last < thick else stop
-    ends = ((start + ring * thick, stop - ring * thick) for ring in range(3))
-    return [slice(min(max(one, 0), size), min(max(other, 0), size)) for one, other in ends]
-
-
-def _dimmed(color: "NDArray[Any]") -> "NDArray[Any]":
-    """The codes at a fraction of their light, in the same type."""
-    import numpy as np
-
-    codes = color if color.dtype.kind == "f" else np.arange(np.iinfo(color.dtype).max + 1)  # a table is fast and small
-    dimmed: NDArray[Any] = codes * DIMMED
-    return dimmed if color.dtype.kind == "f" else np.rint(dimmed).astype(color.dtype)[color]
