@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convcli.errors import ShapeError
-from convcli.images.picture import Picture
 from convcli.images.overlay import draw_box
+from convcli.images.picture import Picture
 from convcli.images.sheet import contact_sheet
 from convcli.images.writing import encode
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         min_pool2d,
     )
     from convcli.kernels.reading import kernel
+    from convcli.learning.learn import learn_kernel
     from convcli.pipeline import Pipeline
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
     "global_avg_pool2d": "convcli.engine.pool",
     "global_max_pool2d": "convcli.engine.pool",
     "kernel": "convcli.kernels.reading",
+    "learn_kernel": "convcli.learning.learn",
     "lp_pool2d": "convcli.engine.pool",
     "max_pool2d": "convcli.engine.pool",
     "min_pool2d": "convcli.engine.pool",
@@ -49,6 +51,7 @@ __all__ = [
     "global_avg_pool2d",
     "global_max_pool2d",
     "kernel",
+    "learn_kernel",
     "lp_pool2d",
     "max_pool2d",
     "min_pool2d",

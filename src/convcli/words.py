@@ -61,6 +61,13 @@ class Range(StrEnum):
     NONE = "none"
 
 
+class Learning(StrEnum):
+    """How a kernel is fitted."""
+
+    LEAST_SQUARES = "lstsq"
+    DESCENT = "gd"
+
+
 class Alpha(StrEnum):
     """What a filter does about transparency."""
 

@@ -22,8 +22,12 @@ COMMANDS = {  # name: module and function
     "pool": ("convcli.cli.pool", "pool_command"),
     "run": ("convcli.cli.run", "run_command"),
     "shape": ("convcli.cli.shape", "shape_command"),
+    "learn": ("convcli.cli.learn", "learn_command"),
     "kernels": ("convcli.cli.kernels", "kernels_command"),
 }
+
+
+PAIR = "--pair"
 
 
 class Commands(TyperGroup):
@@ -50,6 +54,17 @@ class Commands(TyperGroup):
 
 class Command(TyperCommand):
     """A command whose usage line has ``INPUT...`` as people write it, without Typer's braces."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """``--pair A B`` as one word, since Typer has no option of two words that may come again."""
+        words = list(args)
+        for place in range(len(words) - 1, -1, -1):
+            if words[place] == PAIR and any(PAIR in one.opts for one in self.params):
+                if place + 2 >= len(words):
+                    raise ConvcliError(f"{PAIR}: takes two pictures, before and after")
+                words[place + 1 : place + 3] = ["\0".join(words[place + 1 : place + 3])]
+        parsed: list[str] = super().parse_args(ctx, words)
+        return parsed
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words behind the command's name."""

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from convcli.cli.streams import check_stdin
-from convcli.errors import ConvcliError
+from convcli.errors import ConvcliError, one_line
 from convcli.kernels.named import NAMED
 from convcli.kernels.reading import Kernel, read_kernel, sum_of
 
@@ -67,6 +67,8 @@ def _as_json(kernel: Kernel) -> dict[str, object]:
     data["sum"] = sum_of(kernel.weights)
     if kernel.combine:
         data["combine"] = kernel.combine
+    if kernel.made:
+        data["made"] = kernel.made
     return data
 
 
@@ -87,4 +89,4 @@ def _as_text(kernel: Kernel) -> str:
         text += "\n# bias " + " ".join(f"{one:.9g}" for one in kernel.bias)
     elif kernel.bias:
         text += f"\n# bias {kernel.bias:.9g}"
-    return text
+    return text + (f"\n# {one_line(kernel.made)}" if kernel.made else "")

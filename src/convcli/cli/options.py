@@ -93,6 +93,7 @@ _KERNEL_HELP = "A name (gaussian:2), rows ('1 0 -1; 2 0 -2; 1 0 -1'), 'WxH: a,b,
 KernelOpt = Annotated[str, typer.Option("-k", "--kernel", metavar="KERNEL", help=_KERNEL_HELP, show_default=False)]
 _PADDING = _WINDOW, "-p --padding HOW", "valid, same, same-lower, full, N, HxW or T,B,L,R.", parse_padding
 PaddingOpt = Annotated[Any, _option(*_PADDING, show_default="same; valid for a layer")]
+LearnPaddingOpt = Annotated[Any, _option(*_PADDING, show_default="what the sizes say")]
 PoolPaddingOpt = Annotated[Any, _option(*_PADDING, show_default=True)]
 StrideOpt = Annotated[Any, _option(_WINDOW, "-s --stride N|HxW", "Steps of the window.", parse_pair)]
 DilationOpt = Annotated[Any, _option(_WINDOW, "--dilation N|HxW", "Spread of its cells.", parse_pair)]
@@ -105,6 +106,13 @@ PipelineArg = Annotated[
 ReportFileOpt = Annotated[
     Path | None, _option(_REPORT, "--report FILE", "Shape report: .json .csv .md .txt .html", parse_report)
 ]
+JsonOpt = Annotated[bool, _option(_REPORT, "--json", "One JSON object for each input.")]
+QuietOpt = Annotated[bool, _option(_REPORT, "-q --quiet", "Errors only.")]
+MaxPixelsOpt = Annotated[
+    int, _option(_REPORT, "--max-pixels N", "Most pixels of an input or output.", min=1, show_default=True)
+]
+ThreadsOpt = Annotated[int | None, _option(_REPORT, "--threads N", "For one picture; else the cores.", min=1)]
+GrayOpt = Annotated[bool, _option(_VALUES, "--gray", "Make it grey first.")]
 OverwriteOpt = Annotated[bool, _option(_FILES, "-f --force", "Overwrite files that exist.")]
 
 
@@ -154,7 +162,7 @@ class ValueOptions(Options):
         Range | None,
         _option(_VALUES, "--range HOW", "Outside 0..1: clip, abs, signed, minmax or none.", show_default="clip"),
     ] = None
-    gray: Annotated[bool, _option(_VALUES, "--gray", "Make it grey first.")] = False
+    gray: GrayOpt = False
     linear: Annotated[bool, _option(_VALUES, "--linear", "Filter light, not sRGB codes.")] = False
     alpha: Annotated[
         Alpha,
@@ -185,15 +193,13 @@ class ReportOptions(Options):
     """What is said, and how much may be used."""
 
     report: ReportFileOpt = None
-    json_lines: Annotated[bool, _option(_REPORT, "--json", "One JSON object for each input.")] = False
-    quiet: Annotated[bool, _option(_REPORT, "-q --quiet", "Errors only.")] = False
+    json_lines: JsonOpt = False
+    quiet: QuietOpt = False
     verbose: Annotated[bool, _option(_REPORT, "-v --verbose", "Also the method, and why.")] = False
     no_color: Annotated[bool, _option(_REPORT, "--no-color", "No colours.")] = False
-    max_pixels: Annotated[
-        int, _option(_REPORT, "--max-pixels N", "Most pixels of an input or output.", min=1, show_default=True)
-    ] = MAX_PIXELS
+    max_pixels: MaxPixelsOpt = MAX_PIXELS
     method: Annotated[str, _option(_REPORT, "--method NAME", "How to compute, or auto.")] = AUTO
-    threads: Annotated[int | None, _option(_REPORT, "--threads N", "For one picture; else the cores.", min=1)] = None
+    threads: ThreadsOpt = None
 
 
 def command(function: Callable[..., int]) -> Callable[..., int]:

@@ -1,7 +1,7 @@
 """A box around a region of a picture."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convcli.errors import ShapeError
 from convcli.images.picture import Picture

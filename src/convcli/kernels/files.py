@@ -28,10 +28,11 @@ SHOWN_NAMES = 6
 
 
 class Loaded(NamedTuple):
-    """What a file holds."""
+    """What a file holds, and what it says of how that was made."""
 
     array: "NDArray[Any]"
     bias: "float | NDArray[Any]" = 0.0
+    made: str = ""
 
 
 @contextmanager
@@ -142,18 +143,19 @@ def _syntax(language: str) -> Iterator[None]:
 
 
 def _from_data(data: Any) -> Loaded:
-    """Keys other than kernel and bias say how it was made and are left alone."""
-    bias: Any = 0.0
+    """The keys kernel, bias and made; others are left alone."""
+    bias, made = 0.0, ""  # type: Any, str
     if isinstance(data, dict):
         if "kernel" not in data:
             raise ConvcliError('there is no "kernel" in it; write {"kernel": [[...]], "bias": 0}')
+        made = str(data.get("made", ""))
         data, bias = data["kernel"], data.get("bias", 0.0)
     rows = as_matrix(data)
     if isinstance(bias, list):
-        return Loaded(rows, as_matrix([bias])[0])
+        return Loaded(rows, as_matrix([bias])[0], made)
     if not is_number(bias):
         raise ConvcliError(f"bias must be a finite number, not {str(bias)[:20]!r}")
-    return Loaded(rows, float(bias))
+    return Loaded(rows, float(bias), made)
 
 
 def _list_in_json(text: str) -> "NDArray[Any]":

@@ -32,11 +32,13 @@ FILE_SUFFIXES = (".json", ".toml", ".csv", ".txt", ".npy", *KEYED_SUFFIXES, ".ma
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """A kernel ``(kh, kw)`` with its bias; with ``combine`` n kernels ``(n, kh, kw)`` whose responses become one;
-    a layer's weight ``(c_out, c_in/groups, kh, kw)`` with a bias for each output."""
+    a layer's weight ``(c_out, c_in/groups, kh, kw)`` with a bias for each output. ``made`` is what its file says of how
+    it came about."""
 
     name: str
     weights: "NDArray[Any]"
     bias: "float | NDArray[Any]" = 0.0
+    made: str = ""
     combine: Combine | None = None
     path: Path | None = None
 

@@ -1,0 +1,331 @@
+"""``convcli learn BEFORE AFTER -k HxW|auto``: the kernel that turns one picture into another."""
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convcli.cli.options import (
+    GrayOpt,
+    JsonOpt,
+    LearnPaddingOpt,
+    MaxPixelsOpt,
+    OverwriteOpt,
+    QuietOpt,
+    StrideOpt,
+    ThreadsOpt,
+    option_parser,
+)
+from convcli.errors import ConvcliError, PictureError, ShapeError, one_line, system_words
+from convcli.kernels.reading import read_kernel
+from convcli.matrices import format_array, parse_matrix, read_array
+from convcli.sources import find_sources
+from convcli.values import parse_sizes
+from convcli.words import MAX_PIXELS, ExitStatus, Learning
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convcli.engine.shapes import Pair
+    from convcli.learning.learn import Fit, Task
+    from convcli.learning.moments import Example
+
+AUTO_SIZE = "auto"
+BARS = "▁▂▃▄▅▆▇█"
+SPARKS = 40
+EXACT = 140  # dB from which an error is rounding
+RICH_SUFFIXES, PLAIN_SUFFIXES = (".json", ".toml", ".npz"), (".npy", ".csv", ".txt")
+
+
+@option_parser
+def parse_size(text: str) -> "Pair | str":
+    """``3x3``, ``3`` or ``auto``."""
+    if text == AUTO_SIZE:
+        return text
+    sizes = parse_sizes(text, (1, 2), "x", "HxW, N or auto")
+    if not all(1 <= one <= 99 for one in sizes):
+        raise ConvcliError(f"must be from 1x1 to 99x99, not {text!r}")
+    return sizes[0], sizes[-1]
+
+
+_FIT, _KNOWN = "How to fit", "What is known"
+
+
+def _option(panel: str, flag: str, help_text: str, metavar: str | None = None, **more: Any) -> Any:
+    more.setdefault("show_default", False)
+    return typer.Option(flag, help=help_text, metavar=metavar, rich_help_panel=panel, **more)
+
+
+def learn_command(
+    before: Annotated[
+        str, typer.Argument(metavar="BEFORE", help="A picture, a matrix, or a folder.", show_default=False)
+    ],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="What became of it.", show_default=False)],
+    size: Annotated[
+        Any,
+        typer.Option(
+            "-k",
+            "--kernel",
+            metavar="HxW|auto",
+            help="The kernel's size, or auto.",
+            parser=parse_size,
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Kernel file: .json .toml .npy .npz .csv .txt"),
+    ] = None,
+    pairs: Annotated[
+        list[str] | None, typer.Option("--pair", metavar="A B", help="One more pair; may be given again.")
+    ] = None,
+    gray: GrayOpt = False,
+    padding: LearnPaddingOpt = None,
+    stride: StrideOpt = "1",
+    method: Annotated[
+        Learning, _option(_FIT, "--method", "lstsq, or gd: gradient descent.", "HOW", show_default=True)
+    ] = Learning.LEAST_SQUARES,
+    steps: Annotated[int, _option(_FIT, "--steps", "Of gd.", "N", min=1, show_default=True)] = 1000,
+    rate: Annotated[
+        float | None, _option(_FIT, "--lr", "Step of gd on the summed error; else a safe one.", "R")
+    ] = None,
+    init: Annotated[str | None, _option(_FIT, "--init", "Where gd starts; else random.", "KERNEL")] = None,
+    seed: Annotated[int, _option(_FIT, "--seed", "Of the random start.", "N", min=0, show_default=True)] = 0,
+    plot: Annotated[Path | None, _option(_FIT, "--plot", "The loss of gd as a picture.", "FILE")] = None,
+    keep_clipped: Annotated[bool, _option(_FIT, "--keep-clipped", "Heed pixels at 0 and white, too.")] = False,
+    bias: Annotated[bool, _option(_KNOWN, "--bias", "Something is added, too.")] = False,
+    per_channel: Annotated[bool, _option(_KNOWN, "--per-channel", "Each channel has a kernel of its own.")] = False,
+    layer: Annotated[bool, _option(_KNOWN, "--layer", "A weight sums all channels.")] = False,
+    non_negative: Annotated[bool, _option(_KNOWN, "--non-negative", "No weight is below 0.")] = False,
+    symmetric: Annotated[bool, _option(_KNOWN, "--symmetric", "Turned by 180 degrees, it is the same.")] = False,
+    sum_to_one: Annotated[bool, _option(_KNOWN, "--sum-to-one", "The weights sum to 1.")] = False,
+    json_lines: JsonOpt = False,
+    quiet: QuietOpt = False,
+    force: OverwriteOpt = False,
+    max_pixels: MaxPixelsOpt = MAX_PIXELS,
+    threads: ThreadsOpt = None,
+) -> int:
+    """Learn the kernel that turns one picture into another.
+
+    Example: `convcli learn photo.png photo-emboss.png -k 3x3 -o emboss.json`
+    """
+    from convcli.learning.fitting import Wish
+    from convcli.learning.learn import Task, learn
+
+    task = Task(
+        size=None if size == AUTO_SIZE else size,
+        method=method,
+        wish=Wish(bias=bias, non_negative=non_negative, symmetric=symmetric, sum_to_one=sum_to_one),
+        padding=padding,
+        stride=stride,
+        per_channel=per_channel,
+        layer=layer,
+        steps=steps,
+        rate=rate,
+        start=_start(init),
+        seed=seed,
+        threads=threads,
+    )
+    task.check()
+    _check_files(output, plot, task, force=force)
+    names = [*_pairs(before, after), *(pair for one in pairs or () for pair in _pairs(*one.split("\0")))]
+    try:
+        examples = [_example(*pair, gray, keep_clipped, max_pixels) for pair in names]
+        fit = learn(examples, task)
+    except (PictureError, ShapeError) as error:
+        print(f"convcli: {one_line(f'{before}, {after}: {error}')}", file=sys.stderr)
+        return ExitStatus.FAILED
+    made = f"learned from {names[0][0]} and {names[0][1]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+    if output:
+        _write("-o", output, _kernel_file(fit, made, output.suffix.lower()), force)
+    if plot:
+        _write("--plot", plot, _drawn(fit, made, plot), force)
+    if json_lines:
+        print(json.dumps(_record(fit)))
+    else:
+        print(output or format_array(fit.kernel).rstrip())
+    if not quiet:
+        for line in _said(fit, made):
+            print(one_line(line), file=sys.stderr)
+    return ExitStatus.INTERRUPTED if fit.interrupted else ExitStatus.DONE
+
+
+def _start(init: str | None) -> Any:
+    if init is None:
+        return None
+    try:
+        return read_kernel(init).matrix()
+    except ConvcliError as error:
+        raise ConvcliError(f"--init: {error}") from None
+
+
+def _check_files(output: Path | None, plot: Path | None, task: "Task", *, force: bool) -> None:
+    from convcli.images.writing import format_of
+
+    if plot and task.method is not Learning.DESCENT:
+        raise ConvcliError("--plot: draws the loss of --method gd")
+    if plot:
+        format_of(plot)
+    for option, path in (("-o", output), ("--plot", plot)):
+        if path and path.exists() and not force:
+            raise ConvcliError(f"{option}: {path} exists; add -f to overwrite it")
+        if path and not path.parent.is_dir():
+            raise ConvcliError(f"{option}: there is no folder {path.parent}")
+    if not output:
+        return
+    kinds = (*RICH_SUFFIXES, *PLAIN_SUFFIXES)
+    if output.suffix.lower() not in kinds:
+        raise ConvcliError(f"-o: must end in {' '.join(kinds)}, not {str(output)!r}")
+    if output.suffix.lower() in PLAIN_SUFFIXES and task.wish.bias:
+        raise ConvcliError(f"-o: {output.suffix} has no place for a bias; write {' '.join(RICH_SUFFIXES)}")
+    if output.suffix.lower() in (".csv", ".txt") and (task.layer or task.per_channel):
+        raise ConvcliError(f"-o: {output.suffix} has no place for a weight; write .npy or {' '.join(RICH_SUFFIXES)}")
+
+
+def _pairs(before: str, after: str) -> list[tuple[str, str]]:
+    """A pair, or, of two folders, the pictures with the same names."""
+    if not (Path(before).is_dir() and Path(after).is_dir()):
+        return [(before, after)]
+    first, second = (
+        {Path(one.name).name: one.name for one in find_sources([side]) if not one.problem} for side in (before, after)
+    )
+    names = sorted(first.keys() & second.keys())
+    if not names:
+        raise ConvcliError(f"{before} and {after} have no pictures of the same name")
+    return [(first[name], second[name]) for name in names]
+
+
+def _example(before: str, after: str, gray: bool, keep_clipped: bool, max_pixels: int) -> "Example":
+    """A pair of files as codes; PictureError that names the one that can't be read."""
+    from convcli.learning.moments import Example
+
+    (one, white, _), (other, other_white, picture) = (_codes(name, gray, max_pixels) for name in (before, after))
+    limits = (0.0, other_white) if picture and not keep_clipped else None
+    return Example(one, other, (white, other_white), limits)
+
+
+def _codes(name: str, gray: bool, max_pixels: int) -> "tuple[NDArray[Any], float, bool]":
+    """Channels ``(C, H, W)``, the code of white, and whether this is a picture, whose codes end there."""
+    import numpy as np
+
+    from convcli.images.reading import read_picture
+
+    (source,) = find_sources([name])
+    try:
+        if source.problem:
+            raise PictureError(source.problem)
+        if source.is_array:
+            array = read_array(source.path, max_pixels) if source.path else parse_matrix(source.text or "")
+            if array.ndim not in (2, 3):
+                raise PictureError(f"must be (H, W) or (C, H, W), not {array.shape}")
+            return array.reshape(-1, *array.shape[-2:]), 1.0, False
+        if source.path is None:
+            raise PictureError("standard input can't be one of two pictures; give files")
+        picture = read_picture(source.path, max_pixels).without_alpha()
+    except ConvcliError as error:
+        raise PictureError(f"{name}: {error}") from None
+    picture = picture.gray() if gray else picture
+    return np.moveaxis(picture.pixels, 2, 0), picture.white, picture.pixels.dtype.kind != "f" or gray
+
+
+def _record(fit: "Fit") -> dict[str, Any]:
+    """The JSON object; numbers that JSON does not know are null."""
+    return {
+        "kernel": fit.kernel.tolist(),
+        "bias": fit.bias if isinstance(fit.bias, float) else fit.bias.tolist(),
+        "loss": list(fit.loss),
+        "r2": fit.r2,
+        "closest": fit.closest._asdict() if fit.closest else None,
+        "explains": fit.explains,
+        "psnr": fit.psnr if math.isfinite(fit.psnr) else None,
+        "condition": fit.condition if math.isfinite(fit.condition) else None,
+        "unsure": fit.unsure.tolist(),
+        "patches": fit.patches,
+        "clipped": fit.clipped,
+        "shift": list(fit.shift),
+        "method": fit.method,
+        "lr": fit.rate,
+    }
+
+
+def _kernel_file(fit: "Fit", made: str, suffix: str) -> bytes:
+    """A kernel as ``-k`` reads it again; in JSON and TOML with how it was made."""
+    import io
+
+    import numpy as np
+
+    said = f"{made}, {fit.method}, R2 {fit.r2:.6f}"
+    bias = fit.bias if isinstance(fit.bias, float) else fit.bias.tolist()
+    if suffix == ".json":
+        return (json.dumps({"kernel": fit.kernel.tolist(), "bias": bias, "made": said}, indent=2) + "\n").encode()
+    if suffix == ".toml":
+        return f"kernel = {fit.kernel.tolist()}\nbias = {bias}\nmade = {json.dumps(said)}\n".encode()
+    buffer = io.BytesIO()
+    if suffix == ".npz":
+        np.savez(buffer, kernel=fit.kernel, bias=fit.bias)
+    elif suffix == ".npy":
+        np.save(buffer, fit.kernel)
+    else:
+        separator = "," if suffix == ".csv" else " "
+        rows = "\n".join(separator.join(repr(float(one)) for one in row) for row in fit.kernel)
+        return f"{rows}\n".encode()
+    return buffer.getvalue()
+
+
+def _said(fit: "Fit", made: str) -> Iterator[str]:
+    """What was found, and how far it can be trusted, for people."""
+    size = "x".join(map(str, fit.kernel.shape))
+    yield f"{size} kernel {made}, by {fit.patches:,} patches"
+    if fit.interrupted:
+        yield f"stopped after {len(fit.loss)} steps"
+    if not fit.explains:
+        yield f"no {size} kernel explains this pair: R2 is {fit.r2:.3g} on rows held out"
+    psnr = "exact" if not math.isfinite(fit.psnr) or fit.psnr > EXACT else f"PSNR {fit.psnr:.1f} dB"
+    yield f"R2 {fit.r2:.6f} on rows held out, {psnr}, condition {fit.condition:.2g}"
+    if len(fit.loss) > 1:
+        yield f"loss {_sparkline(fit.loss)} {fit.loss[0]:.4g} to {fit.loss[-1]:.4g}, --lr {fit.rate:.4g}"
+    if fit.closest and fit.explains:
+        yield f"{fit.closest.correlation:.4f} like {fit.closest.name}, scale {fit.closest.scale:.4g}"
+    if fit.identity:
+        yield "the pictures are identical" if not math.isfinite(fit.psnr) or fit.psnr > EXACT else "almost the identity"
+    if any(fit.shift):
+        yield f"the second picture lies {fit.shift[0]} rows lower and {fit.shift[1]} columns to the right; heeded"
+    if fit.clipped:
+        yield f"{100 * fit.clipped:.2g} % of its values are at 0 or white, and were left out; --keep-clipped heeds them"
+    if fit.unsure.any():
+        unsure = f"{int(fit.unsure.sum())} of {fit.unsure.size} weights"
+        yield f"{unsure} are not told by these pictures, too smooth for that; of all that fit, these are the least"
+
+
+def _sparkline(losses: tuple[float, ...]) -> str:
+    """Losses on a logarithmic scale, in at most 40 letters."""
+    chosen = (
+        [losses[round(one * (len(losses) - 1) / (SPARKS - 1))] for one in range(SPARKS)]
+        if len(losses) > SPARKS
+        else losses
+    )
+    floor = max(max(chosen) * 1e-12, 1e-300)
+    heights = [math.log10(max(one, floor)) for one in chosen]
+    low, high = min(heights), max(heights)
+    return "".join(BARS[round((one - low) / (high - low or 1) * (len(BARS) - 1))] for one in heights)
+
+
+def _drawn(fit: "Fit", made: str, path: Path) -> bytes:
+    from convcli.images.plot import loss_curve
+    from convcli.images.writing import encode, fit_for, format_of
+
+    file_format = format_of(path)
+    return encode(fit_for(loss_curve(fit.loss, f"summed squared error, {made}"), file_format), file_format)
+
+
+def _write(option: str, path: Path, data: bytes, force: bool) -> None:
+    from convcli.images.writing import write_file
+
+    try:
+        write_file(path, data, overwrite=force)
+    except OSError as error:
+        raise ConvcliError(f"{option}: can't write {path}: {system_words(error)}") from None

@@ -1,0 +1,1 @@
+"""Learning a kernel from what it did to a picture."""

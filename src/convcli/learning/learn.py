@@ -1,0 +1,353 @@
+"""Learning a kernel from pairs of pictures: what is asked, what is found, and how far it can be trusted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log10, prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convcli.engine.conv import as_cells
+from convcli.engine.shapes import PaddingLike, Pair, PairLike, as_pair, conv_window
+from convcli.errors import ConvcliError, PictureError, ShapeError
+from convcli.learning.fitting import Wish, descend, solve
+from convcli.learning.likeness import Likeness, closest
+from convcli.learning.moments import Example, Gathered, Geometry, Moments, added, gather
+from convcli.words import Learning, Padding
+
+Array = NDArray[Any]
+
+UNSURE = 0.05  # the share of a weight that may lie in such combinations
+EXPLAINED = 0.9  # of the variance on rows held out: below it no kernel explains a pair
+LARGEST = 15  # rows and columns of a kernel whose size is looked for
+ENOUGH = 1.02  # times the least error that any size leaves on rows held out
+FARTHEST = 8  # pixels that one picture may be shifted against the other
+SEARCHED = 192  # rows and columns in which a shift is looked for
+SHIFTED = 0.5  # times the error without a shift: above it there is none
+STEPS = 1000
+DUST = 1e-9  # of the greatest weight: below it lies rounding
+NOTHING_KNOWN = Wish()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What was found: ``kernel`` ``(kh, kw)``, or a weight ``(c_out, c_in, kh, kw)`` with a ``bias`` for each output.
+
+    ``loss`` is the summed squared error before each step of gradient descent, or the final one; ``r2`` the share of the
+    variance explained on rows held out; ``psnr`` of all rows, in dB; ``condition`` that of the normal
+    equations. ``unsure`` marks weights that the pictures do not tell,
+    ``clipped`` is the share of cells left out as clipped. ``shift`` is how far, in pixels, the second
+    picture lies behind the first.
+    """
+
+    kernel: Array
+    bias: Any
+    loss: tuple[float, ...]
+    r2: float
+    psnr: float
+    condition: float
+    unsure: NDArray[np.bool_]
+    patches: int
+    clipped: float
+    shift: Pair
+    method: Learning
+    closest: Likeness | None = None
+    rate: float | None = None
+    interrupted: bool = False
+
+    @property
+    def explains(self) -> bool:
+        """Whether a kernel of this size explains the pair."""
+        return self.r2 >= EXPLAINED
+
+    @property
+    def identity(self) -> bool:
+        """Whether this kernel leaves everything as it is."""
+        likeness = self.closest
+        return bool(
+            likeness
+            and likeness.name == "identity"
+            and likeness.correlation > 0.9999
+            and abs(likeness.scale - 1) < 1e-3
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """How to learn. ``size`` None: the smallest that explains the pair; ``padding`` None: what the sizes say.
+
+    One kernel for all channels, or one for each with ``per_channel``, or with ``layer`` a weight that sums them.
+    """
+
+    size: Pair | None
+    method: Learning = Learning.LEAST_SQUARES
+    wish: Wish = NOTHING_KNOWN
+    padding: PaddingLike | None = None
+    stride: PairLike = 1
+    per_channel: bool = False
+    layer: bool = False
+    steps: int = STEPS
+    rate: float | None = None
+    start: Array | None = None
+    seed: int = 0
+    threads: int | None = None
+
+    def check(self) -> None:
+        """Raise ConvcliError for what can't be asked for, whatever the pictures."""
+        if self.layer and self.per_channel:
+            raise ConvcliError("a kernel per channel and a whole layer exclude each other")
+        wish = self.wish
+        if self.method is Learning.DESCENT and (wish.non_negative or wish.symmetric or wish.sum_to_one):
+            raise ConvcliError("gradient descent knows no constraints; use the method lstsq")
+        if self.steps < 1:
+            raise ConvcliError(f"steps must be from 1, not {self.steps}")
+        if self.size is None and as_pair(self.stride, "stride") != (1, 1):
+            raise ConvcliError("the size can't be found with a stride; give it")
+        if self.start is not None and self.method is not Learning.DESCENT:
+            raise ConvcliError("a start is for gradient descent, the method gd")
+
+
+def learn_kernel(
+    before: ArrayLike,
+    after: ArrayLike,
+    size: PairLike | str,
+    *,
+    method: str = "lstsq",
+    bias: bool = False,
+    steps: int = STEPS,
+    lr: float | None = None,
+    init: ArrayLike | None = None,
+    seed: int = 0,
+    padding: PaddingLike | None = None,
+    stride: PairLike = 1,
+    per_channel: bool = False,
+    layer: bool = False,
+    non_negative: bool = False,
+    symmetric: bool = False,
+    sum_to_one: bool = False,
+    threads: int | None = None,
+) -> Fit:
+    """The kernel that turns ``before`` into ``after``, arrays ``(H, W)`` or ``(C, H, W)``, by correlation.
+
+    ``size`` is a number, ``(kh, kw)`` or ``"auto"``. Raises ConvcliError for arguments that can't be and pairs that
+    tell nothing, ShapeError for sizes that don't fit.
+
+    >>> learn_kernel([[0, 0, 1, 1, 0, 0, 1, 0]], [[0, 1, 0, -1, 0, 1, -1]], (1, 2)).kernel.round(3) + 0
+    array([[-1.,  1.]])
+    """
+    first, second = (as_cells(one, name, (2, 3)) for one, name in ((before, "before"), (after, "after")))
+    example = Example(first.reshape(-1, *first.shape[-2:]), second.reshape(-1, *second.shape[-2:]))
+    if method not in list(Learning):
+        raise ConvcliError(f"method must be {' or '.join(Learning)}, not {method!r}")
+    task = Task(
+        size=None if size == "auto" else as_pair(size, "size"),  # type: ignore[arg-type]
+        method=Learning(method),
+        wish=Wish(bias=bias, non_negative=non_negative, symmetric=symmetric, sum_to_one=sum_to_one),
+        padding=padding,
+        stride=stride,
+        per_channel=per_channel,
+        layer=layer,
+        steps=steps,
+        rate=lr,
+        start=None if init is None else np.asarray(init, np.float64),
+        seed=seed,
+        threads=threads,
+    )
+    return learn([example], task)
+
+
+def learn(examples: Sequence[Example], task: Task) -> Fit:
+    """The kernel that explains all the examples best. Raises ConvcliError."""
+    task.check()
+    _check(examples, task)
+    single = not (task.layer or task.per_channel)
+    size = task.size or _largest(examples, task)
+    geometries = [geometry_of(one, size, task) for one in examples]
+    shift = _shift(examples, geometries) if single else (0, 0)
+    geometries = [one._replace(before=_plus(one.before, shift)) for one in geometries]
+    outputs = [
+        _gathered(examples, geometries, task, output) for output in range(1 if single else len(examples[0].after))
+    ]
+    channels = len(examples[0].before) if task.layer else 1
+    if task.size is None:
+        size, index = smallest_size(outputs, channels, size, task.wish)
+        outputs = [one.part(index) for one in outputs]
+    found = [_fitted(one, channels, size, task, number) for number, one in enumerate(outputs)]
+    weights = np.array([one.weights for one in found])
+    weights[np.abs(weights) < DUST * np.abs(weights).max()] = 0
+    kernel = weights[:, :-1].reshape(len(found), channels, *size)
+    loss = np.sum([one.losses for one in found], axis=0)
+    count = sum(one.all.patches for one in outputs)
+    error = float(loss[-1]) / max(1, count)
+    unsure = np.array([one.unsure for one in found])[:, :-1].reshape(kernel.shape)
+    return Fit(
+        kernel=kernel[0, 0] if single else kernel,
+        bias=float(weights[0, -1]) if single else weights[:, -1],
+        loss=tuple(map(float, loss)),
+        r2=float(np.mean([one.r2 for one in found])),
+        psnr=-10 * log10(error) if error > 0 else np.inf,
+        condition=max(one.condition for one in found),
+        unsure=(unsure[0, 0] if single else unsure) > UNSURE,
+        patches=count,
+        clipped=sum(one.clipped() for one in examples) / sum(one.after.size for one in examples),
+        shift=shift,
+        method=task.method,
+        closest=closest(kernel[0, 0]) if single else None,
+        rate=found[0].rate,
+        interrupted=task.method is Learning.DESCENT and len(loss) < task.steps,
+    )
+
+
+class _Found(NamedTuple):
+    """The weights of one output, and how they came about."""
+
+    weights: Array
+    losses: list[float]
+    r2: float
+    condition: float
+    unsure: Array
+    rate: float | None = None
+
+
+def _fitted(gathered: Gathered, channels: int, size: Pair, task: Task, number: int) -> _Found:
+    """Fitted to all rows, but judged by those held out from a fit to the others."""
+    everything = gathered.all
+    if everything.energy == 0 or not everything.patches:
+        raise PictureError("nothing to learn from: no pixel of the second picture is left to heed, or all are 0")
+    solution = solve(everything, channels, size, task.wish)
+    enough = gathered.held.patches > len(solution.weights) and gathered.train.patches > len(solution.weights)
+    judged = solve(gathered.train, channels, size, task.wish).weights if enough else solution.weights
+    held = gathered.held if enough else everything
+    if task.method is Learning.LEAST_SQUARES:
+        loss = everything.loss(solution.weights)
+        return _Found(solution.weights, [loss], held.r2(judged), solution.condition, solution.unsure)
+    n = len(solution.weights) - 1
+    start = np.zeros(n + 1)
+    if task.start is not None:
+        start[:n] = task.start.ravel()
+    else:
+        reach = 1 / np.sqrt(prod(size) * channels)
+        start[:n] = np.random.default_rng(task.seed + number).uniform(-reach, reach, n)
+    weights, losses, rate = descend(everything, start, task.steps, task.rate, task.wish.bias)
+    return _Found(weights, losses, held.r2(weights), solution.condition, solution.unsure, rate)
+
+
+def _check(examples: Sequence[Example], task: Task) -> None:
+    """Raise PictureError for what can't be learnt from."""
+    for one in examples:
+        if not task.layer and len(one.before) != len(one.after):
+            raise ConvcliError(
+                f"{len(one.before)} channels can't become {len(one.after)} by one kernel; ask for a layer"
+            )
+        if not all(np.isfinite(plane).all() for side in (one.before, one.after) for plane in side):
+            raise PictureError("the pictures must be finite, but one holds NaN or infinity")
+    if all(np.ptp(one.before) == 0 for one in examples):
+        raise PictureError("nothing to learn from: the first picture is one value all over")
+    if task.start is not None:
+        wanted = prod(task.size or (0, 0)) * (len(examples[0].before) if task.layer else 1)
+        if task.start.size != wanted:
+            raise ShapeError(f"the start has {task.start.size} numbers, but the kernel {wanted}")
+
+
+def geometry_of(example: Example, size: Pair, task: Task) -> Geometry:
+    """How the outputs of a pair lie over its input. Raises ShapeError that says which sizes would fit."""
+    given, wanted = example.before.shape[1:], example.after.shape[1:]
+    stride = as_pair(task.stride, "stride")
+    words = [Padding.SAME, Padding.VALID, Padding.FULL] if task.padding is None else [task.padding]
+    tried = []
+    for padding in words:
+        try:
+            window = conv_window((given[0], given[1]), size, padding=padding, stride=stride)
+        except ShapeError:
+            continue
+        if window.output == wanted:
+            return Geometry(size, stride, (window.pads[0][0], window.pads[1][0]))
+        tried.append(f"{window.output[0]}x{window.output[1]} ({padding})")
+    steps = f" and stride {stride[0]}x{stride[1]}" if stride != (1, 1) else ""
+    raise ShapeError(
+        f"a {size[0]}x{size[1]} kernel{steps} makes {given[0]}x{given[1]} into {' or '.join(tried) or 'nothing'},"
+        f" but the second picture is {wanted[0]}x{wanted[1]}"
+    )
+
+
+def _largest(examples: Sequence[Example], task: Task) -> Pair:
+    """The largest size to look at: odd, or what the sizes of the pictures leave no choice about."""
+    given, wanted = examples[0].before.shape[1:], examples[0].after.shape[1:]
+    if (
+        task.padding in (None, Padding.VALID)
+        and wanted != given
+        and all(w <= g for g, w in zip(given, wanted, strict=True))
+    ):
+        return given[0] - wanted[0] + 1, given[1] - wanted[1] + 1
+    most = (min(LARGEST, (n + 1) // 2) for n in given)
+    height, width = (n - 1 + n % 2 for n in most)
+    return height, width
+
+
+def smallest_size(outputs: Sequence[Gathered], channels: int, size: Pair, wish: Wish) -> tuple[Pair, Array]:
+    """The least kernel around the same centre that does about as well on rows held out, and where its weights are."""
+    places = np.arange(channels * prod(size)).reshape(channels, *size)
+    sizes = [(h, w) for h in range(size[0] % 2 or 2, size[0] + 1, 2) for w in range(size[1] % 2 or 2, size[1] + 1, 2)]
+    errors = {}
+    for height, width in sizes:
+        top, left = (size[0] - height) // 2, (size[1] - width) // 2
+        index = places[:, top : top + height, left : left + width].ravel()
+        error = 0.0
+        for one in outputs:
+            part = one.part(index)
+            error += part.held.loss(solve(part.train, channels, (height, width), wish).weights)
+        errors[height, width] = error, index
+    floor = 1e-12 * sum(one.held.energy for one in outputs)
+    enough = ENOUGH * min(error for error, _ in errors.values()) + floor
+    best = min((one for one in sizes if errors[one][0] <= enough), key=lambda one: (prod(one), one))
+    return best, errors[best][1]
+
+
+def _gathered(examples: Sequence[Example], geometries: Sequence[Geometry], task: Task, output: int) -> Gathered:
+    """The moments of all that one kernel has to explain."""
+    parts = []
+    for example, geometry in zip(examples, geometries, strict=True):
+        targets = [output] if task.layer or task.per_channel else range(len(example.after))
+        for target in targets:
+            channels = slice(None) if task.layer else slice(target, target + 1)
+            parts.append(gather(example.of(channels, target), geometry, threads=task.threads))
+    return Gathered(*(added(one) for one in zip(*parts, strict=True)))
+
+
+def _shift(examples: Sequence[Example], geometries: Sequence[Geometry]) -> Pair:
+    """How far the second pictures are shifted, looked for in the middle of the first one: (0, 0) unless a shift leaves
+    much less error."""
+    example, geometry = examples[0], geometries[0]
+    size = geometry.kernel
+    if geometry.stride != (1, 1) or min(example.after.shape[1:]) < 3 * FARTHEST + max(size):
+        return 0, 0
+    wide = Geometry(
+        (size[0] + 2 * FARTHEST, size[1] + 2 * FARTHEST), (1, 1), _plus(geometry.before, (FARTHEST, FARTHEST))
+    )
+    before, after = example.before[:1], example.after[:1]
+    rows, columns = (wide.inside(axis, before.shape[axis + 1], after.shape[axis + 1]) for axis in (0, 1))
+    if not rows or not columns:
+        return 0, 0
+    top, left = (span[max(0, (len(span) - SEARCHED) // 2)] for span in (rows, columns))
+    shifted = wide._replace(before=_minus(wide.before, (top, left)))
+    crop = after[:, top : top + SEARCHED, left : left + SEARCHED]
+    moments = gather(example._replace(before=before, after=crop), shifted).all
+    places = np.arange(prod(wide.kernel)).reshape(wide.kernel)
+    errors = {}
+    for dy, dx in np.ndindex(2 * FARTHEST + 1, 2 * FARTHEST + 1):
+        index = np.append(places[dy : dy + size[0], dx : dx + size[1]].ravel(), -1)
+        part = Moments(moments.gram[np.ix_(index, index)], moments.cross[index], moments.energy)
+        ridge = part.gram + np.eye(len(index)) * 1e-9 * np.trace(part.gram)
+        errors[dy - FARTHEST, dx - FARTHEST] = part.loss(np.linalg.solve(ridge, part.cross))
+    best = min(errors, key=lambda one: (errors[one], abs(one[0]) + abs(one[1])))
+    floor = 1e-6 * moments.energy
+    return (-best[0], -best[1]) if errors[best] + floor < SHIFTED * errors[0, 0] else (0, 0)
+
+
+def _plus(one: Pair, other: Pair) -> Pair:
+    return one[0] + other[0], one[1] + other[1]
+
+
+def _minus(one: Pair, other: Pair) -> Pair:
+    return one[0] - other[0], one[1] - other[1]

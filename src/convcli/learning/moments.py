@@ -1,0 +1,178 @@
+"""Moments of a pair of pictures: sums of products of patches with themselves and with the pixels they became.
+
+They are the normal equations of least squares, and all that fitting needs to know: gathered once, in tiles, on threads,
+apart for the rows to learn from and for rows held out. Only windows that lie inside the picture count, so that no
+border has a say.
+"""
+
+from collections.abc import Iterable, Iterator
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from convcli.engine.shapes import Pair
+from convcli.engine.threads import cores, share
+from convcli.errors import ShapeError
+
+Array = NDArray[Any]
+
+HELD_OUT = 5  # of so many bands of rows one is held out
+BAND = 8  # rows of a band
+TILE = 4096  # patches at a time: they stay in cache
+MOST_PRODUCTS = 8e10  # multiply-adds that moments may take; of a larger pair every few bands are enough
+
+
+class Moments(NamedTuple):
+    """Sums over patches, each with a 1 behind it: of products ``gram`` (n+1, n+1), ``cross`` (n+1,) with the target,
+    and the target's ``energy``."""
+
+    gram: Array
+    cross: Array
+    energy: float
+
+    @classmethod
+    def none(cls, n: int) -> "Moments":
+        """Nothing gathered yet."""
+        return cls(np.zeros((n + 1, n + 1)), np.zeros(n + 1), 0.0)
+
+    def plus(self, other: "Moments") -> "Moments":
+        """Those of both."""
+        return Moments(self.gram + other.gram, self.cross + other.cross, self.energy + other.energy)
+
+    @property
+    def patches(self) -> int:
+        """Patches."""
+        return round(float(self.gram[-1, -1]))
+
+    def loss(self, weights: Array) -> float:
+        """The summed squared error of weights ``(n+1,)``, the bias last."""
+        error = self.energy - 2 * weights @ self.cross + weights @ self.gram @ weights
+        return max(0.0, float(error))
+
+    def r2(self, weights: Array) -> float:
+        """The share of the target's variance that weights explain; 1 of a constant target that they hit."""
+        spread = self.energy - self.cross[-1] ** 2 / max(1, self.patches)
+        loss = self.loss(weights)
+        if spread <= 1e-12 * self.energy:
+            return 1.0 if loss <= 1e-9 * max(self.energy, 1e-300) else 0.0
+        return 1 - loss / float(spread)
+
+
+class Gathered(NamedTuple):
+    """The moments of rows to learn from and of rows held out."""
+
+    train: Moments
+    held: Moments
+
+    @property
+    def all(self) -> Moments:
+        """Both."""
+        return self.train.plus(self.held)
+
+    def part(self, index: Array) -> "Gathered":
+        """Those of some of the weights, the 1 behind them included."""
+        index = np.append(index, -1)
+        return Gathered(*(Moments(one.gram[np.ix_(index, index)], one.cross[index], one.energy) for one in self))
+
+
+class Geometry(NamedTuple):
+    """How outputs lie over the input: the window's size, its steps, and the pads above and to the left."""
+
+    kernel: Pair
+    stride: Pair
+    before: Pair
+
+    def inside(self, axis: int, n: int, outputs: int) -> range:
+        """The outputs of one axis whose windows lie inside ``n`` cells."""
+        k, s, p = self.kernel[axis], self.stride[axis], self.before[axis]
+        first = max(0, -(-p // s))
+        return range(first, max(first, min(outputs, (n + p - k) // s + 1)))
+
+
+class Example(NamedTuple):
+    """Channels ``(C, H, W)`` before, and ``(C', H', W')`` after, in codes of which ``white`` is 1, before and after.
+
+    Cells after that are not between the ``limits`` were clipped, and are left out.
+    """
+
+    before: Array
+    after: Array
+    white: tuple[float, float] = (1.0, 1.0)
+    limits: tuple[float, float] | None = None
+
+    def of(self, channels: slice, target: int) -> "Example":
+        """Some channels, and one after."""
+        return self._replace(before=self.before[channels], after=self.after[target : target + 1])
+
+    def clipped(self) -> int:
+        """Cells that are left out."""
+        if self.limits is None:
+            return 0
+        low, high = self.limits
+        return sum(int(np.count_nonzero((one <= low) | (one >= high))) for one in self.after)
+
+
+def gather(example: Example, geometry: Geometry, *, threads: int | None = None) -> Gathered:
+    """The moments of an example's channels before under its first channel after, in units of white.
+
+    Raises ShapeError if no window lies inside.
+    """
+    before, after = example.before, example.after[0]
+    channels, height, width = before.shape
+    rows = geometry.inside(0, height, after.shape[0])
+    columns = geometry.inside(1, width, after.shape[1])
+    if not rows or not columns:
+        raise ShapeError(f"no {geometry.kernel[0]}x{geometry.kernel[1]} window lies inside {height}x{width}")
+    n = channels * prod(geometry.kernel)
+    products = len(rows) * len(columns) * n * n / 2
+    every = max(1, round(products / MOST_PRODUCTS))
+    high = min(BAND, max(1, len(rows) // (2 * HELD_OUT)))
+    bands = [range(top, min(top + high, rows.stop)) for top in range(rows.start, rows.stop, high)]
+    done: list[Gathered] = []
+
+    def work(tasks: Iterator[tuple[bool, range]]) -> None:
+        sums = [Moments.none(n), Moments.none(n)]
+        for held, band in tasks:
+            sums[held] = sums[held].plus(_of_band(example, geometry, band, columns))
+        done.append(Gathered(*sums))
+
+    tasks = [(number % HELD_OUT == HELD_OUT - 1, band) for number, band in enumerate(bands)]
+    kept = [task for number, task in enumerate(tasks) if number // HELD_OUT % every == 0]
+    share(work, kept, (threads or cores()) if products > 1e7 else 1)
+    return Gathered(*(added(parts) for parts in zip(*done, strict=True)))
+
+
+def added(moments: Iterable[Moments]) -> Moments:
+    """Those of all."""
+    first, *others = moments
+    for one in others:
+        first = first.plus(one)
+    return first
+
+
+def _of_band(example: Example, geometry: Geometry, rows: range, columns: range) -> Moments:
+    """The moments of some output rows."""
+    before, after = example.before, example.after[0]
+    (kh, kw), (sy, sx) = geometry.kernel, geometry.stride
+    plane, line, value = before.strides
+    n = len(before) * kh * kw
+    sums, step = Moments.none(n), max(1, TILE // len(rows))
+    for left in range(columns.start, columns.stop, step):
+        wide = min(left + step, columns.stop) - left
+        corner = before[:, rows.start * sy - geometry.before[0] :, left * sx - geometry.before[1] :]
+        shape = len(before), kh, kw, len(rows), wide
+        patches = np.ones((n + 1, len(rows) * wide))
+        patches[:n].reshape(shape)[...] = as_strided(corner, shape, (plane, line, value, sy * line, sx * value))
+        codes = after[rows.start : rows.stop, left : left + wide].ravel()
+        target = codes / example.white[1]
+        if example.white[0] != 1:
+            patches[:n] /= example.white[0]
+        if example.limits is not None:
+            heeded = (codes > example.limits[0]) & (codes < example.limits[1])
+            patches *= heeded
+            target *= heeded
+        sums = sums.plus(Moments(patches @ patches.T, patches @ target, float(target @ target)))
+    return sums
