@@ -22,12 +22,15 @@ SHELL = [
 
 
 @pytest.fixture
-def files(tmp_path, samples):
+def files(tmp_path, samples, invoke):
     shutil.copy(samples / "coffee.jpg", tmp_path / "photo.jpg")
     shutil.copy(samples / "chelsea.png", tmp_path / "photo.png")
     (tmp_path / "photos" / "trip").mkdir(parents=True)
     shutil.copy(samples / "coffee.jpg", tmp_path / "photos" / "trip" / "one.jpg")
     (tmp_path / "kernel.csv").write_text("1,2,1\n2,4,2\n1,2,1\n")
+    shutil.copy(samples / "chelsea.png", tmp_path / "before.png")
+    assert invoke("emboss", "before.png", "-o", "after.png").status == 0
+    (tmp_path / "learned.json").write_text('{"kernel": [[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]}')
 
 
 @pytest.mark.parametrize(("command", "output"), CONSOLE, ids=[command for command, _ in CONSOLE])

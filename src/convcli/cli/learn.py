@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 AUTO_SIZE = "auto"
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 40
+LONGEST_NAME = 40
 EXACT = 140  # dB from which an error is rounding
 RICH_SUFFIXES, PLAIN_SUFFIXES = (".json", ".toml", ".npz"), (".npy", ".csv", ".txt")
 
@@ -139,7 +140,8 @@ def learn_command(
     except (PictureError, ShapeError) as error:
         print(f"convcli: {one_line(f'{before}, {after}: {error}')}", file=sys.stderr)
         return ExitStatus.FAILED
-    made = f"learned from {names[0][0]} and {names[0][1]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+    made = f"learned from {_short(names[0][0])} and {_short(names[0][1])}"
+    made += f" and {len(names) - 1} more" if len(names) > 1 else ""
     if output:
         _write("-o", output, _kernel_file(fit, made, output.suffix.lower()), force)
     if plot:
@@ -152,6 +154,10 @@ def learn_command(
         for line in _said(fit, made):
             print(one_line(line), file=sys.stderr)
     return ExitStatus.INTERRUPTED if fit.interrupted else ExitStatus.DONE
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
 
 def _start(init: str | None) -> Any:
@@ -288,6 +294,9 @@ def _said(fit: "Fit", made: str) -> Iterator[str]:
     yield f"R2 {fit.r2:.6f} on rows held out, {psnr}, condition {fit.condition:.2g}"
     if len(fit.loss) > 1:
         yield f"loss {_sparkline(fit.loss)} {fit.loss[0]:.4g} to {fit.loss[-1]:.4g}, --lr {fit.rate:.4g}"
+        every = max(1, len(fit.loss) // 5)
+        shown = "  ".join(f"{one:.3f}" if one >= 0.001 else f"{one:.3g}" for one in fit.loss[every - 1 :: every])
+        yield f"     every {every} steps: {shown}" if every > 1 else f"     {shown}"
     if fit.closest and fit.explains:
         yield f"{fit.closest.correlation:.4f} like {fit.closest.name}, scale {fit.closest.scale:.4g}"
     if fit.identity:
