@@ -369,7 +369,7 @@ def npy(array):
 
 
 BAD_TENSORS = {
-    "v.pth": (b"1 2", ".npy, .npz, .safetensors, .json, .csv or .txt"),
+    "v.pth": (b"1 2", "is a pickle"),
     "bare": (b"1 2", ".safetensors"),
     "k.toml": (b"kernel = [[1]]", ".safetensors"),
     "number.json": (b"3", "list of numbers, 1 to 4 levels"),

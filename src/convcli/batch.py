@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from convcli.errors import ConvcliError, PictureError, system_words, unexpected
 from convcli.layers import Row
 from convcli.sources import STREAM, Source, exists
-from convcli.values import format_bytes
 from convcli.words import Existing
 
 if TYPE_CHECKING:
@@ -40,6 +39,13 @@ class Job(NamedTuple):
     def split(self) -> bool:
         """Whether every channel has a file of its own."""
         return self.output is not None and CHANNEL in str(self.output)
+
+    def writes(self, place: str) -> bool:
+        """Whether a place, as :func:`_identity` has it, is one of its results'."""
+        if self.output is None:
+            return False
+        pattern = re.escape(_identity(self.output)).replace(re.escape(CHANNEL), r"\d+")
+        return re.fullmatch(pattern, place, re.DOTALL) is not None
 
     def outputs(self, count: int) -> list[Path]:
         """The files of a result of so many parts."""
@@ -109,11 +115,10 @@ def name_outputs(
                 what = "-o - takes one input" if output == STREAM else "standard output takes one result"
                 raise ConvcliError(f"{what}; give a folder, as in -o out/")
             continue
-        place = _identity(job.output)
-        other = taken.setdefault(place.casefold(), job)
+        other = taken.setdefault(_identity(job.output).casefold(), job)
         if other is not job:
             raise ConvcliError(_collision(other, job))
-        if place in inputs and not in_place:
+        if not in_place and any(map(job.writes, inputs)):
             raise ConvcliError(f"the output {job.output} is an input; only --in-place overwrites inputs")
     return jobs
 
@@ -127,11 +132,22 @@ def _collision(one: Job, other: Job) -> str:
     return f"{names} would both be written to {one.output}; give them different folders or names"
 
 
+def check_traces(jobs: Sequence[Job], settings: Settings) -> None:
+    """Raise ConvcliError if two inputs would be traced in one folder."""
+    taken: dict[str, Job] = {}
+    for job in jobs:
+        other = taken.setdefault(_identity(trace_folder(settings, job)).casefold(), job)
+        if other is not job:
+            names = f"{other.source.name} and {job.source.name}"
+            raise ConvcliError(f"--trace: {names} would share {trace_folder(settings, job)}; trace them apart")
+
+
 def name_report(path: Path, jobs: Iterable[Job], kept: Sequence[Path], existing: Existing) -> Path:
     """Where a report goes. Raises ConvcliError for the place of an input, a result or a file that is to be kept, for a
     folder that is not there, and for a file that is, unless ``existing`` allows it."""
-    taken = {_identity(one) for job in jobs for one in (job.source.path, job.output) if one is not None}
-    if _identity(path) in taken | {_identity(one) for one in kept}:
+    jobs, place = list(jobs), _identity(path)
+    taken = {_identity(one) for one in (*kept, *(job.source.path for job in jobs)) if one is not None}
+    if place in taken or any(job.writes(place) for job in jobs):
         raise ConvcliError(f"--report: {path} is an input or an output of this run; give it another name")
     if path.is_dir() or not path.parent.is_dir():
         raise ConvcliError(f"--report: {path} is a folder" if path.is_dir() else f"--report: there is no {path.parent}")
@@ -156,29 +172,28 @@ def run_job(job: Job, recipe: "Recipe", settings: Settings) -> Result:
 
 
 def _run(job: Job, recipe: "Recipe", settings: Settings) -> Result:
-    from convcli.produce import needed_memory, produce
+    from convcli.produce import check_memory, planned_shape, produce
 
     targets = job.outputs(1)
     if settings.existing is Existing.SKIP and targets and os.path.lexists(targets[0]):
         return Result(job, "skipped", outputs=tuple(targets))
+    shape = planned_shape(job.source, recipe) if job.split or settings.max_memory < math.inf else None
+    if shape and job.split:
+        targets = job.outputs(shape.parts)
     targets = [_target(one, settings) for one in targets]
-    memory = needed_memory(job.source, recipe) if settings.max_memory < math.inf else None
-    if memory is not None and memory > settings.max_memory:
-        raise PictureError(
-            f"it would take about {format_bytes(memory)}, more than {format_bytes(settings.max_memory)};"
-            " raise --max-memory, or begin with a stride or a pool"
-        )
+    memory = shape.memory if shape and settings.max_memory < math.inf else None
+    if memory is not None:
+        check_memory(memory, settings.max_memory)
     if settings.dry_run:
-        return Result(
-            job, "planned", outputs=(job.output,) if job.split and job.output else tuple(targets), memory=memory
-        )
-    watch = Trace(settings, job) if settings.trace else None
+        return Result(job, "planned", outputs=tuple(targets), memory=memory)
+    watch = Trace(settings, job, [layer.label for layer in recipe.layers]) if settings.trace else None
     made = produce(
         job.source,
         job.format,
         recipe,
         in_place=settings.in_place,
         split=job.split,
+        max_memory=settings.max_memory,
         watch=watch.sheet if watch else None,
     )
     if watch:
@@ -192,11 +207,20 @@ def _run(job: Job, recipe: "Recipe", settings: Settings) -> Result:
 
 
 class Trace:
-    """Every layer's output as a contact sheet, with its row of the report beside it, in a folder for each input."""
+    """Every layer's output as a contact sheet, with its row of the report beside it, in a folder for each input.
 
-    def __init__(self, settings: Settings, job: Job) -> None:
+    Raises PictureError if one of the files can't go where it belongs, before anything is written.
+    """
+
+    def __init__(self, settings: Settings, job: Job, labels: Iterable[str]) -> None:
         self.settings = settings._replace(make_folders=True, in_place=False)
-        self.folder = (settings.trace or Path()) / job.source.parent / job.source.stem
+        folder = trace_folder(settings, job)
+        names = [re.sub(r"[^\w.+-]+", "-", label).strip("-")[:40] for label in labels]
+        digits = max(2, len(str(len(names))))
+        self.stems = [folder / f"{number:0{digits}}-{name}" for number, name in enumerate(names, 1)]
+        for stem in self.stems:
+            _target(stem.with_name(f"{stem.name}.png"), self.settings)
+            _target(stem.with_name(f"{stem.name}.json"), self.settings)
 
     def sheet(self, number: int, layer: str, maps: Any) -> None:
         """Write what layer ``number`` gives, ``(C, H, W)``."""
@@ -204,18 +228,23 @@ class Trace:
         from convcli.images.writing import encode
 
         title = f"{number} {layer}: {'x'.join(map(str, maps.shape))}"
-        self._put(number, layer, ".png", encode(contact_sheet(maps, title=title), "PNG"))
+        self._put(number, ".png", encode(contact_sheet(maps, title=title), "PNG"))
 
     def rows(self, rows: Iterable[Row]) -> None:
         """Write the report's rows."""
         for number, row in enumerate(rows, 1):
-            self._put(number, row.layer, ".json", (json.dumps(row.to_dict(), indent=2) + "\n").encode())
+            self._put(number, ".json", (json.dumps(row.to_dict(), indent=2) + "\n").encode())
 
-    def _put(self, number: int, layer: str, suffix: str, data: bytes) -> None:
-        words = re.sub(r"[^\w.+-]+", "-", layer).strip("-")[:40]
-        target = _target(self.folder / f"{number:02}-{words}{suffix}", self.settings)
+    def _put(self, number: int, suffix: str, data: bytes) -> None:
+        stem = self.stems[number - 1]
+        target = _target(stem.with_name(stem.name + suffix), self.settings)
         if self.settings.existing is not Existing.SKIP or not os.path.lexists(target):
             _write(target, data, self.settings)
+
+
+def trace_folder(settings: Settings, job: Job) -> Path:
+    """Where the trace of an input goes."""
+    return (settings.trace or Path()) / job.source.parent / job.source.stem
 
 
 def _reason(error: Exception) -> str:

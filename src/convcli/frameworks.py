@@ -21,7 +21,7 @@ def same_sizes(layers: Iterable[Layer], shape: Shape) -> str:
                 reasons[name] = f"{name} (layer {number}, {layer.label}: {why})"
         shape = (layer.channels(shape[0]), *window.output)
     yes = [name for name, why in reasons.items() if not why]
-    parts = ["the same sizes and pads: " + (", ".join(yes) or "in none of " + ", ".join(FRAMEWORKS))]
+    parts = ["the same sizes and pads: " + (", ".join(yes) or "none")]
     return "; ".join(parts + ["not " + ", ".join(why for why in reasons.values() if why)] * (len(yes) < len(reasons)))
 
 
@@ -35,6 +35,10 @@ def _pytorch(layer: Filter | Conv | Pool, window: Window) -> str:
         return f"refuses {layer.padding} with a stride"
     if not _zeros(layer, window) and layer.border not in (Boundary.EDGE, Boundary.REFLECT, Boundary.WRAP):
         return f"has no border {layer.border}"
+    sides = [(one, n) for pads, n in zip(window.pads, window.size, strict=True) for one in pads]
+    reflects, wraps = layer.border == Boundary.REFLECT, layer.border == Boundary.WRAP
+    if any((reflects and one >= n) or (wraps and one > n) for one, n in sides):
+        return f"refuses {layer.border} wider than the picture"
     return "" if layer.padding == Padding.SAME and not layer.keep_size else _unequal(window.pads)
 
 

@@ -17,7 +17,7 @@ from convcli.engine.correlate import Correlation, correlate
 from convcli.engine.pad import parse_boundary
 from convcli.engine.pool import Pooling, pool
 from convcli.engine.store import Store
-from convcli.errors import ConvcliError
+from convcli.errors import ConvcliError, ShapeError
 from convcli.images.picture import LUMA
 from convcli.layers import Conv, Dense, Each, Filter, Gray, Layer, Pool, Row, Shape, report_rows
 from convcli.stages import Stage, parse_stages, read_toml, stage_text, to_toml
@@ -67,6 +67,10 @@ class Chain:
 
     def step(self, layer: Layer, cells: Array, make_store: MakeStore = plain_store, *, own: bool = False) -> Array:
         """One layer; its input may be used up if it is our ``own``."""
+        with np.errstate(all="ignore"):
+            return self._step(layer, cells, make_store, own)
+
+    def _step(self, layer: Layer, cells: Array, make_store: MakeStore, own: bool) -> Array:
         match layer:
             case Filter() | Conv():
                 ask = self._correlation(layer, cells)
@@ -128,7 +132,7 @@ class Chain:
         cells = planar(cells)
         dtype = result_dtype(cells.dtype)
         weight = layer.weight(cells.shape[1:4]).astype(dtype, copy=False)
-        result: Array = cells.reshape(len(cells), -1).astype(dtype, copy=False) @ weight.T
+        result: Array = cells.reshape(len(cells), weight.shape[1]).astype(dtype, copy=False) @ weight.T
         if layer.bias is not None:
             result += np.multiply(layer.bias, self.unit).astype(dtype)
         return result.reshape(*result.shape, 1, 1, 1)
@@ -144,7 +148,8 @@ def each(function: Pointwise, values: Array, unit: float, level: float = 0.0) ->
         case Pointwise.THRESHOLD:
             values[...] = (values >= values.dtype.type(level * unit)) * values.dtype.type(unit)
         case Pointwise.NORMALIZE:
-            least, most = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+            least = np.fmin.reduce(values, axis=None, initial=np.inf)
+            most = np.fmax.reduce(values, axis=None, initial=-np.inf)
             values -= least
             values *= unit / (most - least) if most > least else 0
         case Pointwise.TANH:
@@ -174,8 +179,16 @@ def planar(cells: Array) -> Array:
 
 
 def names_file(text: str) -> bool:
-    """Whether a PIPELINE is the path of a file rather than stages."""
-    return text.strip().lower().endswith(".toml") and "|" not in text
+    """Whether a PIPELINE is the path of a file rather than stages, the last of which may name a kernel's file."""
+    text = text.strip()
+    return text.lower().endswith(".toml") and (len(text.split()) == 1 or _is_file(Path(text)))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 @dataclass(frozen=True)
@@ -190,8 +203,9 @@ class Pipeline:
     folder: Path | None = None
 
     @classmethod
-    def parse(cls, text: str, folder: Path | str | None = None) -> "Pipeline":
+    def parse(cls, text: str | Path, folder: Path | str | None = None) -> "Pipeline":
         """Stages split by ``|``, or the path of a ``.toml`` file. Raises ConvcliError for what can't be read."""
+        text = str(text)
         if names_file(text):
             path = Path(text.strip())
             return cls(read_toml(path), path.parent)
@@ -214,7 +228,12 @@ class Pipeline:
         Raises ShapeError where a layer does not fit, ConvcliError for weights that were left out.
         """
         given = as_cells(array, "array", (2, 3, 4))
+        for stage in self.stages:
+            for measure in stage.measures:
+                measure.check(pictures=False, arrays=True)
         cells = given.reshape((1,) * (4 - given.ndim) + given.shape + (1,))
+        if not cells.shape[1]:
+            raise ShapeError(f"an array has one channel or more, but this one's shape is {given.shape}")
         self.shapes((cells.shape[1], cells.shape[2], cells.shape[3]))
         result = Chain(self.layers, method=method, threads=threads).run(cells)[..., 0]
         result = result.astype(result_dtype(cells.dtype), copy=False)

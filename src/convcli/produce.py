@@ -8,7 +8,7 @@ import io
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from math import prod
+from math import inf, prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +21,17 @@ from convcli.images.sheet import contact_sheet
 from convcli.images.writing import ARRAY_FORMATS, encode, encode_pages, fit_for
 from convcli.matrices import format_array, parse_matrix, read_array, read_npy_header
 from convcli.pipeline import Watcher
-from convcli.recipe import Outcome, Recipe, filter_array, filter_picture, planned_rows, store_picture
+from convcli.recipe import (
+    Outcome,
+    Recipe,
+    filter_array,
+    filter_picture,
+    goes_with_alpha,
+    planned_rows,
+    store_picture,
+)
 from convcli.sources import Source
+from convcli.values import format_bytes
 from convcli.words import Alpha, Range
 
 Array = NDArray[Any]
@@ -31,11 +40,13 @@ PICTURE_CHANNELS = (1, 3, 4)
 
 
 class Product(NamedTuple):
-    """The bytes of a result, one file or one for each channel, what happened, and what there is to say."""
+    """The bytes of a result, one file or one for each channel, what happened, what there is to say, and whether it is
+    no picture but a sheet of feature maps."""
 
     parts: tuple[bytes, ...]
     outcome: Outcome
     notices: tuple[str, ...] = ()
+    sheet: bool = False
 
 
 def produce(
@@ -45,37 +56,66 @@ def produce(
     *,
     in_place: bool = False,
     split: bool = False,
+    max_memory: float = inf,
     watch: Watcher | None = None,
 ) -> Product:
     """What a recipe makes of an input, as bytes of a format. Raises ConvcliError for what one input can do wrong."""
     with np.errstate(all="ignore"):
         if source.is_array:
-            return _from_array(read_numbers(source, recipe), file_format, recipe, split, watch)
+            array = read_numbers(source, recipe)
+            check_memory(_array_shape(array.shape, recipe).memory, max_memory)
+            return _from_array(array, file_format, recipe, split, watch)
         picture = _read(source, recipe)
         if in_place and picture.frames > 1:
             raise PictureError(
                 f"has {picture.frames} frames, of which only the first would stay; write it elsewhere with -o"
             )
-        return _from_picture(picture, file_format, recipe, split, watch)
+        check_memory(recipe.memory((picture.color.shape[2], *picture.size)), max_memory)
+        product = _from_picture(picture, file_format, recipe, split, watch)
+        if in_place and product.sheet:
+            raise PictureError("its feature maps are no picture, and can't replace it; write them elsewhere with -o")
+        return product
 
 
-def needed_memory(source: Source, recipe: Recipe) -> int | None:
-    """About how many bytes an input's run takes at most, from its header; None where only reading it would tell."""
+class Planned(NamedTuple):
+    """What a header tells of an input's run: about how many bytes it takes at most, and how many channels come out."""
+
+    memory: int
+    parts: int
+
+
+def planned_shape(source: Source, recipe: Recipe) -> Planned | None:
+    """What is known before an input is read; None for what comes through a pipe or as text."""
     if source.path is None or not source.path.is_file():
         return None
     if not source.is_array:
-        return recipe.memory(read_shape(source.path, recipe.max_pixels))
+        shape, alpha = read_shape(source.path, recipe.max_pixels)
+        rows = recipe.rows(shape)
+        return Planned(recipe.memory(shape), rows[-1].output[0] + (alpha and goes_with_alpha(recipe, rows)))
     if source.path.suffix.lower() != ".npy":
         return None
     with source.path.open("rb") as file:
-        shape, _ = read_npy_header(file)
-    items = prod(shape[:-3])
-    return items * recipe.memory(((1, *shape)[-3], shape[-2], shape[-1]), 8) if len(shape) > 1 else None
+        claimed, _ = read_npy_header(file)
+    return _array_shape(claimed, recipe) if len(claimed) in (2, 3, 4) and 0 not in claimed else None
+
+
+def _array_shape(shape: tuple[int, ...], recipe: Recipe) -> Planned:
+    items, one = prod(shape[:-3]), ((1, *shape)[-3], shape[-2], shape[-1])
+    return Planned(items * recipe.memory(one, 8), items * recipe.rows(one)[-1].output[0])
+
+
+def check_memory(needed: float, most: float) -> None:
+    """Raise PictureError for what would take more memory than it may."""
+    if needed > most:
+        raise PictureError(
+            f"it would take about {format_bytes(needed)}, more than {format_bytes(most)};"
+            " raise --max-memory, or begin with a stride or a pool"
+        )
 
 
 def _from_picture(source: Picture, file_format: str, recipe: Recipe, split: bool, watch: Watcher | None) -> Product:
     channels = planned_rows(source, recipe)[-1].output[0]
-    veiled_gray = channels == 2 and source.alpha and recipe.alpha is Alpha.FILTER
+    veiled_gray = channels == source.pixels.shape[2] == 2 and source.alpha and recipe.alpha is Alpha.FILTER
     maps = channels not in PICTURE_CHANNELS and not veiled_gray and not split
     floats = file_format in ARRAY_FORMATS or (file_format == "TIFF" and recipe.range is Range.NONE) or maps
     picture, outcome = filter_picture(source, recipe, keep_floats=floats, watch=watch)
@@ -83,7 +123,7 @@ def _from_picture(source: Picture, file_format: str, recipe: Recipe, split: bool
         return Product(_each(picture.to_array(), split, _array_encoder(file_format)), outcome, picture.notices)
     if maps:
         parts, notices = _maps(np.moveaxis(picture.pixels, 2, 0), file_format, recipe)
-        return Product(parts, outcome, (*picture.notices, *notices))
+        return Product(parts, outcome, (*picture.notices, *notices), sheet=True)
     if picture.pixels.dtype.kind == "f" and not floats and (file_format != "TIFF" or picture.pixels.shape[2] > 1):
         picture, _ = store_picture(picture, Range.NONE, np.uint8)
     return _encoded(picture, file_format, recipe, split, outcome)

@@ -25,6 +25,7 @@ from convcli.words import AUTO, MAX_PIXELS, Alpha, Boundary, Padding, Range, Red
 
 Array = NDArray[Any]
 
+WEIGHT_BYTES = 12  # as a float64, and once more as a float32
 ENGINE_BYTES = 24 << 20  # of a thread at work, at most; docs/performance.md
 TRANSPARENT = 1e-6  # alpha below this share of white is none: a tenth of what rounds to a step of 16 bits
 
@@ -43,14 +44,26 @@ class Recipe:
     threads: int | None = None
     max_pixels: int = MAX_PIXELS
 
-    def memory(self, shape: Shape, itemsize: int = 4) -> int:
-        """About how many bytes are in use at most over an input ``(C, H, W)``, activations of ``itemsize`` bytes.
+    def rows(self, shape: Shape, itemsize: int = 4) -> list[Row]:
+        """The shape report over colours ``(C, H, W)``; PictureError if a layer's output has too many pixels."""
+        rows = list(report_rows(self.layers, (1, *shape[1:]) if self.gray and shape[0] == 3 else shape, itemsize))
+        for row in rows:
+            _, height, width = row.output
+            if height * width > self.max_pixels:
+                raise PictureError(
+                    f"the output of {row.layer} would have {height}x{width}, {height * width:,} pixels,"
+                    f" more than {self.max_pixels:,}; raise --max-pixels if that is right"
+                )
+        return rows
 
-        A layer's input and output, with the picture itself and what the engine's threads work in.
+    def memory(self, shape: Shape, itemsize: int = 4) -> int:
+        """About how many bytes are in use at most over colours ``(C, H, W)``, activations of ``itemsize`` bytes.
+
+        A layer's input, output and weights, with the picture itself and what the engine's threads work in.
         """
-        rows = _rows(self, (1, *shape[1:]) if self.gray else shape, itemsize)
-        layers = max((prod(row.input) + prod(row.output)) * itemsize for row in rows)
-        return layers + prod(shape) * 2 + (self.threads or cores()) * ENGINE_BYTES
+        rows = self.rows(shape, itemsize)
+        layers = [(prod(row.input) + prod(row.output)) * itemsize + row.params * WEIGHT_BYTES for row in rows]
+        return max(layers) + prod(shape) * 2 + (self.threads or cores()) * ENGINE_BYTES
 
 
 class Outcome(NamedTuple):
@@ -95,7 +108,7 @@ def filter_picture(
     if recipe.alpha is Alpha.FILTER:
         color, alpha = source.pixels[None, None], None
     rows = planned_rows(source, recipe)
-    if alpha is not None and not _goes_with_alpha(recipe, rows):
+    if alpha is not None and not goes_with_alpha(recipe, rows):
         if recipe.alpha is not Alpha.AUTO:
             raise ShapeError(
                 f"alpha goes with 1 or 3 colours, but the layers give {rows[-1].output[0]}; add --alpha drop"
@@ -136,7 +149,7 @@ def filter_picture(
 def planned_rows(picture: Picture, recipe: Recipe) -> list[Row]:
     """The shape report of a recipe over a picture; raises as :func:`filter_picture` does."""
     channels = picture.pixels.shape[2] if recipe.alpha is Alpha.FILTER else picture.color.shape[2]
-    return _rows(recipe, (1 if recipe.gray and channels == 3 else channels, *picture.size))
+    return recipe.rows((channels, *picture.size))
 
 
 def filter_array(
@@ -148,7 +161,7 @@ def filter_array(
     """
     cells = array.astype(np.float64).reshape((1,) * (4 - array.ndim) + array.shape + (1,))
     chain = _chain(recipe, 1.0)
-    rows = _rows(recipe, (cells.shape[1], cells.shape[2], cells.shape[3]), cells.itemsize)
+    rows = replace(recipe, gray=False).rows((cells.shape[1], cells.shape[2], cells.shape[3]), cells.itemsize)
     finish = _Finish(recipe.range or Range.NONE, unit, unit, cells.dtype)
     result = finish.tone(chain.run(cells, watch=watch))[..., 0]
     finish.extent.below = finish.extent.far_below = finish.extent.above = 0  # plain numbers know no limits
@@ -217,19 +230,6 @@ def _chain(recipe: Recipe, unit: float) -> Chain:
     return Chain(recipe.layers, unit, method=recipe.method, threads=recipe.threads, constant=constant)
 
 
-def _rows(recipe: Recipe, shape: Shape, itemsize: int = 4) -> list[Row]:
-    """The shape report; PictureError if a layer's output has too many pixels."""
-    rows = list(report_rows(recipe.layers, shape, itemsize))
-    for row in rows:
-        _, height, width = row.output
-        if height * width > recipe.max_pixels:
-            raise PictureError(
-                f"the output of {row.layer} would have {height}x{width}, {height * width:,} pixels,"
-                f" more than {recipe.max_pixels:,}; raise --max-pixels if that is right"
-            )
-    return rows
-
-
 def _finished(rows: list[Row], chain: Chain) -> tuple[Row, ...]:
     """The rows with the methods that were used."""
     return tuple(row._replace(method=method) for row, method in zip(rows, chain.methods, strict=True))
@@ -270,7 +270,7 @@ def _pick(recipe: Recipe, alpha: Array | None) -> Array | None:
     return alpha
 
 
-def _goes_with_alpha(recipe: Recipe, rows: list[Row]) -> bool:
+def goes_with_alpha(recipe: Recipe, rows: list[Row]) -> bool:
     """Whether the result is a picture whose places are those of the input."""
     everywhere = any(isinstance(one, Dense) or (isinstance(one, Pool) and one.size is None) for one in recipe.layers)
     return rows[-1].output[0] in (1, 3) and not everywhere
@@ -313,7 +313,7 @@ def _mixed(
     """The result laid over the input at the strength of ``--mix``."""
     if color.shape != old.shape:
         raise ShapeError(
-            f"--mix needs equal sizes, but {_size(old)} became {_size(color)}; choose -p same and a stride of 1"
+            f"--mix needs equal sizes, but {_size(old)} became {_size(color)}; choose padding same and a stride of 1"
         )
     share = recipe.mix
     if recipe.linear:

@@ -22,9 +22,7 @@ def row_cells(row: Row) -> tuple[str, ...]:
     kernel = _times(row.kernel) + (f" by {_times(row.dilation)}" if row.dilation != (1, 1) else "")
     return (
         name,
-        kernel,
-        _times(row.stride),
-        _pads(row),
+        *((kernel, _times(row.stride), _pads(row)) if row.windowed else ("-", "-", "-")),
         _times(row.input),
         _times(row.output),
         _times(row.receptive_field),
@@ -52,8 +50,6 @@ def shape_sections(rows: Sequence[Row]) -> list[Section]:
     computed, seen = [], []
     for number, row in enumerate(rows, 1):
         name, kernel, stride, pads, _, output, field, macs = row_cells(row)
-        if not row.windowed:
-            kernel = stride = pads = "-"
         weights = f"{row.params:,}" if row.params else "-"
         cells = kernel, stride, pads.removesuffix(" zero"), output, weights, macs if row.params else "-"
         computed.append((str(number), name, *cells, format_bytes(row.memory)))
@@ -78,7 +74,7 @@ def total(rows: Sequence[Row]) -> dict[str, Any]:
 def shape_notes(rows: Sequence[Row]) -> list[str]:
     """The totals as sentences, and what is never read."""
     found = total(rows)
-    work = f"{found['params']:,} weights, {found['macs']:,} multiply-adds"
+    work = f"{found['params']:,} weight{'s' * (found['params'] != 1)}, {found['macs']:,} multiply-adds"
     notes = [f"total: {work}, {format_bytes(found['memory'])} of activations"]
     sight = f"an output sees {_times(found['receptive_field'])} of the input"
     alone = found["output"][1:] == [1, 1]

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from convcli.engine.shapes import Pair
 from convcli.errors import ConvcliError, suggest, system_words
-from convcli.kernels.named import NAMED
+from convcli.kernels.files import split_name
+from convcli.kernels.named import NAMED, find
 from convcli.kernels.reading import Kernel, read_kernel, read_tensor
 from convcli.layers import Conv, Dense, Each, Filter, Gray, Layer, Pool
-from convcli.values import Amount, Measure, parse_amount, parse_boundary, parse_padding, parse_pair
+from convcli.values import Amount, Measure, parse_amount, parse_boundary, parse_padding, parse_pair, whole_number
 from convcli.words import Pointwise, Reduce
 
 if TYPE_CHECKING:
@@ -25,28 +26,39 @@ T = TypeVar("T")
 
 MAX_LAYERS = 10_000
 MAX_FILE_BYTES = 2**20
+LONGEST_NAME = 40
+MOST = 2**31
 OPENING, CLOSING, QUOTES = "[(", "])", "'\""
 
 
 class Stage(NamedTuple):
-    """A stage as it was written, what it means, and the amounts in it, whose meaning an input's kind decides."""
+    """A stage as it was written, what it means, and the amounts in it, whose meaning an input's kind decides.
+
+    ``files`` are those it names, and ``beside`` says that one was found beside the pipeline's own.
+    """
 
     text: str
     layer: Layer
     repeat: int = 1
     measures: tuple[Measure, ...] = ()
+    files: tuple[Path, ...] = ()
+    beside: bool = False
 
 
 def parse_stages(text: str, folder: Path | None = None) -> tuple[Stage, ...]:
     """The stages of a pipeline; files in them are looked for in ``folder`` first, if given. Raises ConvcliError."""
-    return tuple(read_stages(split_outside(text, "|"), folder))
+    try:
+        texts = split_outside(text, "|")
+    except StageError as error:
+        raise StageError(f"stage {error.number}, {_name(text.split('|')[error.number - 1])}: {error}") from None
+    return tuple(read_stages(texts, folder))
 
 
 def read_stages(texts: list[str], folder: Path | None = None) -> Iterator[Stage]:
     """Every stage of a list. Raises ConvcliError that begins with the number and name of the one that is wrong."""
     layers, learned = 0, False
     for number, text in enumerate(texts, 1):
-        name = text.split(maxsplit=1)[0] if text.strip() else "nothing"
+        name = _name(text)
         try:
             stage = parse_stage(text.strip(), folder)
         except ConvcliError as error:
@@ -58,6 +70,11 @@ def read_stages(texts: list[str], folder: Path | None = None) -> Iterator[Stage]
         named = [one._replace(option=place + one.option, limited=not learned) for one in stage.measures]
         yield stage._replace(measures=tuple(named))
         learned = learned or isinstance(stage.layer, Conv | Dense)  # behind these, values are no colours any more
+
+
+def _name(text: str) -> str:
+    """The first word of a stage, for messages."""
+    return next(iter(text.split(maxsplit=1)), "nothing")[:LONGEST_NAME]
 
 
 class StageError(ConvcliError):
@@ -86,7 +103,7 @@ def read_toml(path: Path) -> tuple[Stage, ...]:
     except (ValueError, RecursionError) as error:  # tomllib names the line
         raise ConvcliError(f"{path}: not TOML: {error}") from None
     stages = found.get("stages")
-    if set(found) != {"stages"} or not isinstance(stages, list):
+    if set(found) != {"stages"} or not isinstance(stages, list) or not stages:
         other = next((key for key in found if key != "stages"), None)
         what = f"line {_line_of(text, other)}: there is {other!r}" if other else "it has no list of stages"
         raise ConvcliError(f'{path}: {what}; a pipeline is one list, as in stages = ["gray", "conv 3x3 out=16"]')
@@ -112,15 +129,16 @@ def stage_text(stage: Stage) -> str:
 
 
 def _line_of(text: str, key: str) -> int:
-    found = re.search(rf"^[\s\[\"']*{re.escape(key)}", text, re.MULTILINE)
-    return text.count("\n", 0, found.end()) + 1 if found else 1
+    """The line in which a key or table begins."""
+    found = re.search(rf"^[ \t]*\[*[ \t]*[\"']?{re.escape(key)}[\"']?[ \t]*[=.\]]", text, re.MULTILINE)
+    return text.count("\n", 0, found.start()) + 1 if found else 1
 
 
 def _line_of_stage(text: str, stages: list[str], number: int) -> int | None:
-    """The line of the ``number``-th stage: each is looked for behind the one before it."""
-    place = 0
+    """The line of the ``number``-th stage: each is looked for, in its quotes, behind the one before it."""
+    start = place = 0
     for stage in stages[:number]:
-        found = [at for one in (stage, json.dumps(stage)[1:-1]) if (at := text.find(one, place)) >= 0]
+        found = [at for one in (json.dumps(stage), f'"{stage}"', f"'{stage}'") if (at := text.find(one, place)) >= 0]
         if not found:
             return None
         start = min(found)
@@ -130,7 +148,8 @@ def _line_of_stage(text: str, stages: list[str], number: int) -> int | None:
 
 def split_outside(text: str, separator: str) -> list[str]:
     """Pieces between separators that stand in no quotes or brackets. Raises ConvcliError for one that is left open."""
-    pieces, start, depth, quote = [], 0, 0, ""
+    pieces: list[str] = []
+    start, depth, quote = 0, 0, ""
     for place, letter in enumerate(text):
         if quote:
             quote = "" if letter == quote else quote
@@ -141,12 +160,12 @@ def split_outside(text: str, separator: str) -> list[str]:
         elif letter in CLOSING:
             depth -= 1
             if depth < 0:
-                raise ConvcliError(f"{letter!r} closes nothing in {text!r}")
+                raise StageError(f"{letter!r} closes nothing", len(pieces) + 1)
         elif depth == 0 and (letter.isspace() if separator == " " else letter == separator):
             pieces.append(text[start:place])
             start = place + 1
     if quote or depth:
-        raise ConvcliError(f"a {'quote' if quote else 'bracket'} is left open in {text!r}")
+        raise StageError(f"a {'quote' if quote else 'bracket'} is left open", len(pieces) + 1)
     return [*pieces, text[start:]]
 
 
@@ -154,13 +173,13 @@ def parse_stage(text: str, folder: Path | None = None) -> Stage:
     """One stage. Raises ConvcliError."""
     if not text:
         raise ConvcliError("is empty; stages are split by |, as in gray | conv 3x3 out=16 | relu")
-    repeat = re.search(r"\s*\*\s*(\d+)\s*$", text)
-    bare = text[: repeat.start()] if repeat else text
-    times = int(repeat[1]) if repeat else 1
-    if not 1 <= times <= MAX_LAYERS or not bare:
-        raise ConvcliError(
-            f"{text[repeat.start() :].strip() if repeat else text!r} repeats from 1 to {MAX_LAYERS:,} times"
-        )
+    if len(split_outside(text, "|")) > 1:
+        raise ConvcliError("holds a | outside quotes and brackets, which would split it")
+    bare, star, count = text.rpartition("*")
+    repeated = bool(star) and count.strip().isdecimal()
+    bare, times = (bare.strip(), whole_number(count.strip())) if repeated else (text, 1)
+    if not bare or not 1 <= times <= MAX_LAYERS:
+        raise ConvcliError(f"'* {count.strip()[:20]}' repeats from 1 to {MAX_LAYERS:,} times what is before it")
     words = Words(bare, folder)
     kind = words.name.partition(":")[0]
     if kind in NAMED:
@@ -171,14 +190,15 @@ def parse_stage(text: str, folder: Path | None = None) -> Stage:
         known = [*STAGES, *NAMED]
         raise ConvcliError(f"there is no such stage{suggest(words.name, known) or '; convcli run --help lists them'}")
     words.end()
-    return Stage(bare, layer, times, tuple(words.measures))
+    return Stage(bare, layer, times, tuple(words.measures), tuple(words.files), words.beside)
 
 
 class Words:
     """The words of a stage, taken one by one; what is not taken at the end is an error."""
 
     def __init__(self, text: str, folder: Path | None) -> None:
-        self.folder = folder
+        self.folder, self.beside = folder, False
+        self.files: list[Path] = []
         self.values: list[str] = []
         self.keys: dict[str, str] = {}
         self.measures: list[Measure] = []
@@ -236,7 +256,15 @@ class Words:
     def located(self, text: str) -> str:
         """A file's name, or that of the file beside the pipeline's own if there is one."""
         beside = self.folder / text if self.folder and text and not text.startswith("[") else None
-        return str(beside) if beside and _is_there(beside) else text
+        if beside is not None and _file_in(beside):
+            self.beside, text = True, str(beside)
+        file = _file_in(Path(text))
+        self.files += [file] if file else []
+        return text
+
+    def kernel(self, text: str) -> Kernel:
+        """A KERNEL; a name beats a file."""
+        return read_kernel(text if find(text) else self.located(text))
 
     def window(self) -> dict[str, Any]:
         """What filters and convolutions share."""
@@ -257,25 +285,26 @@ def _unquoted(word: str) -> str:
     return word[1:-1] if len(word) > 1 and word[0] in QUOTES and word[-1] == word[0] else word
 
 
-def _is_there(path: Path) -> bool:
-    """A file, or one that holds ``FILE:NAME``."""
+def _file_in(path: Path) -> Path | None:
+    """The file that a path, or ``FILE:NAME``, means, if it is there."""
     try:
-        return path.is_file() or Path(str(path).rpartition(":")[0]).is_file()
+        inside = split_name(str(path))
+        return next((one for one in (path, Path(inside[0]) if inside else path) if one.is_file()), None)
     except (OSError, ValueError):
-        return False
+        return None
 
 
 def _whole(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= 2**31:
-            raise ConvcliError(f"must be a whole number from {least}, not {text!r}")
+        if not text.isdecimal() or not least <= whole_number(text) <= MOST:
+            raise ConvcliError(f"must be a whole number from {least}, not {text[:20]!r}")
         return int(text)
 
     return parse
 
 
 def _filter(words: Words, kernel: str | None = None) -> Filter | Conv:
-    asked = read_kernel(kernel or words.located(words.value("a KERNEL, as in filter [1 0 -1; 2 0 -2; 1 0 -1]")))
+    asked = words.kernel(kernel or words.value("a KERNEL, as in filter [1 0 -1; 2 0 -2; 1 0 -1]"))
     bias = words.key("bias", parse_amount)
     more = words.window() | words.given(bias=bias and words.amount("bias=", bias, -1.0))
     return Conv(kernel=asked, **more) if asked.is_layer else Filter(kernel=asked, **more)
@@ -290,7 +319,7 @@ def _conv(words: Words) -> Conv:
         if re.fullmatch(r"\d+\s*x\s*\d+", word):
             size = parse_pair(word)
         else:
-            kernel = read_kernel(words.located(word))
+            kernel = words.kernel(word)
             kernel.matrix()
     outputs, groups = words.key("out", _whole(1)), words.key("groups", _groups, 1)
     weights = words.key("weights", lambda name: read_kernel(words.located(name)))

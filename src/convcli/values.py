@@ -8,6 +8,8 @@ from convcli.engine.shapes import PaddingLike, Pair, as_pair
 from convcli.errors import ConvcliError
 from convcli.words import BOUNDARY_ALIASES, Boundary, Padding
 
+MOST_DIGITS = 18
+
 
 class Amount(NamedTuple):
     """A number given in the input's unit, or as a percentage of white."""
@@ -46,8 +48,13 @@ def parse_sizes(text: str, count: tuple[int, ...], separator: str, form: str = "
     """Whole numbers between separators, or ConvcliError that says the right form."""
     words = text.lower().split(separator)
     if len(words) not in count or not all(word.strip().isdecimal() for word in words):
-        raise ConvcliError(f"must be whole numbers, as {form}, not {text!r}")
-    return [int(word) for word in words]
+        raise ConvcliError(f"must be whole numbers, as {form}, not {text[:60]!r}")
+    return [whole_number(word.strip()) for word in words]
+
+
+def whole_number(digits: str) -> int:
+    """Decimal digits as a number; a great one for more of them than any size here has."""
+    return int(digits) if len(digits) <= MOST_DIGITS else 10**MOST_DIGITS
 
 
 def parse_pair(text: str) -> Pair:
@@ -63,7 +70,7 @@ def parse_padding(text: str) -> PaddingLike:
     if "," in text:
         top, bottom, left, right = parse_sizes(text, (4,), ",") if text.count(",") == 3 else [-1] * 4
         if top >= 0:
-            return ((top, bottom), (left, right))
+            return as_pair((top, bottom), "padding", 0), as_pair((left, right), "padding", 0)
     elif text[:1].isdigit():
         sizes = parse_sizes(text, (1, 2), "x")
         return as_pair(sizes if len(sizes) == 2 else sizes[0], "padding", 0)

@@ -148,5 +148,6 @@ def _usage_line(error: typer.TyperException) -> str:
     """Typer's message with the option in front, as our own have it."""
     if isinstance(error, typer.BadParameter) and error.param is not None:
         name = max(error.param.opts, key=len)
-        return f"{name if name.startswith('-') else 'INPUT'}: {error.message or 'is missing'}"
+        name = name if name.startswith("-") else (getattr(error.param, "metavar", None) or "INPUT").strip("[].")
+        return f"{name}: {error.message or 'is missing'}"
     return error.format_message().strip()

@@ -13,6 +13,7 @@ from convcli.batch import (
     Job,
     Result,
     Settings,
+    check_traces,
     is_folder,
     is_template,
     name_outputs,
@@ -62,6 +63,8 @@ def apply(
     job_of = {job.source: job for job in jobs}
     recipe = _recipe(layers, values, report)
     settings = _settings(files)._replace(trace=trace, max_memory=max_memory)
+    if trace:
+        check_traces(jobs, settings)
     report_path = report.report and name_report(report.report, jobs, kept, settings.existing)
     talk = Talk(report, data_on_stdout=any(job.output is None for job in jobs))
     results = []

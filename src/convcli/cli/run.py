@@ -56,23 +56,41 @@ def run_command(
     for number, layer in enumerate(asked.layers, 1):
         if not layer.complete:
             raise ConvcliError(f"layer {number}, {layer.label}: has no weights; give weights=FILE or init=random")
+    kept = [file for stage in asked.stages for file in stage.files]
+    kept += [Path(pipeline.strip())] if names_file(pipeline) else []
     if save:
-        _save(save, asked, overwrite=files.force or files.existing is Existing.OVERWRITE)
+        _check_save(save, asked, kept, overwrite=files.force or files.existing is Existing.OVERWRITE)
+    if trace is not None and not trace.name:
+        raise ConvcliError(f"--trace: must be a folder of its own, not {str(trace)!r}")
     measures = [measure for stage in asked.stages for measure in stage.measures]
-    kept = [Path(pipeline.strip())] if names_file(pipeline) else []
     most = max_memory if max_memory is not None else _usual_memory()
-    return apply("run", inputs, asked.layers, values, files, report, measures, kept, trace, most)
+    status = apply("run", inputs, asked.layers, values, files, report, measures, kept, trace, most)
+    if save and not files.dry_run:
+        _save(save, asked)
+    return status
 
 
-def _save(path: Path, pipeline: "Pipeline", *, overwrite: bool) -> None:
-    from convcli.images.writing import write_file
-
+def _check_save(path: Path, pipeline: "Pipeline", kept: list[Path], *, overwrite: bool) -> None:
+    """Raise ConvcliError for a place where a pipeline can't be saved, or would not find its files."""
     if path.suffix.lower() != ".toml":
         raise ConvcliError(f"--save-pipeline: must end in .toml, not {str(path)!r}")
+    if path.exists() and not overwrite:
+        raise ConvcliError(f"--save-pipeline: {path} exists; add -f to overwrite it")
+    if path.exists() and any(path.samefile(one) for one in kept if one.exists()):
+        raise ConvcliError(f"--save-pipeline: {path} is in use by this run; give it another name")
+    if path.is_dir() or not path.parent.is_dir():
+        why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise ConvcliError(f"--save-pipeline: can't write {path}: {why}")
+    folder = pipeline.folder
+    if folder and any(one.beside for one in pipeline.stages) and folder.resolve() != path.parent.resolve():
+        raise ConvcliError(f"--save-pipeline: the pipeline names files in {folder}; save it there, too")
+
+
+def _save(path: Path, pipeline: "Pipeline") -> None:
+    from convcli.images.writing import write_file
+
     try:
-        write_file(path, pipeline.to_toml().encode(), overwrite=overwrite)
-    except FileExistsError:
-        raise ConvcliError(f"--save-pipeline: {path} exists; add -f to overwrite it") from None
+        write_file(path, pipeline.to_toml().encode(), overwrite=True)
     except OSError as error:
         raise ConvcliError(f"--save-pipeline: can't write {path}: {system_words(error)}") from None
 

@@ -58,7 +58,7 @@ def shape_command(
     Example: `convcli shape 3x224x224 "conv 7x7 out=64 stride=2 padding=3 | relu | maxpool 2"`
     """
     from convcli.frameworks import same_sizes
-    from convcli.pipeline import Pipeline
+    from convcli.pipeline import Pipeline, names_file
     from convcli.report import render_shapes, shape_notes
 
     shape, asked = _parse_size(size), Pipeline.parse(pipeline)
@@ -68,19 +68,33 @@ def shape_command(
     if output and not overlay:
         raise ConvcliError("-o: is where --overlay draws; tables go to stdout or --report")
     if matrix:
+        if report or at or overlay:
+            raise ConvcliError("--matrix: goes with --json alone")
         print(_matrix(asked, shape, json_lines))
         return 0
     box = at and _box(rows[-1], at)
     notes = [*shape_notes(rows), same_sizes(asked.layers, shape), *([_sight(box, at, shape)] if box else [])]
+    kept = [file for stage in asked.stages for file in stage.files]
+    kept += [Path(pipeline.strip())] if names_file(pipeline) else []
+    files: dict[Path, tuple[str, bytes]] = {}
+    if report:
+        files[report] = "--report", render_shapes(rows, notes, report.suffix.lower()).encode()
+    if overlay and box:
+        output, drawn = _draw(overlay, output, box, shape)
+        if output in files:
+            raise ConvcliError(f"-o: {output} is the report's file, too")
+        files[output] = "-o", drawn
+        kept.append(overlay)
+    for path, (option, _) in files.items():
+        _check_target(option, path, kept, force)
+    for path, (option, data) in files.items():
+        _write(option, path, data, force)
     if json_lines:
         found = json.loads(render_shapes(rows, notes, ".json"))
-        print(json.dumps(found | ({"at": list(at), "box": list(box)} if box else {})))
+        found |= {"at": list(at), "box": list(box)} if box else {}
+        print(json.dumps(found | ({"overlay": str(output)} if overlay else {})))
     else:
-        print(render_shapes(rows, notes, ".txt"), end="")
-    if report:
-        _write("--report", report, render_shapes(rows, notes, report.suffix.lower()).encode(), force)
-    if overlay and box:
-        _draw(overlay, output or overlay.with_name(f"{overlay.stem}.shape.png"), box, shape, force)
+        print(render_shapes(rows, notes, ".txt") + (f"{output}\n" if overlay else ""), end="")
     return 0
 
 
@@ -122,10 +136,11 @@ def _matrix(pipeline: "Pipeline", size: Shape, as_json: bool) -> str:
     return "\n".join(" ".join(one.rjust(width) for one in row) for row in cells)
 
 
-def _draw(picture: Path, output: Path, box: tuple[int, int, int, int], size: Shape, force: bool) -> None:
+def _draw(picture: Path, output: Path | None, box: tuple[int, int, int, int], size: Shape) -> tuple[Path, bytes]:
+    """Where the overlay goes, and its bytes."""
     from convcli.images.overlay import draw_box
     from convcli.images.reading import read_picture
-    from convcli.images.writing import encode, fit_for, format_of
+    from convcli.images.writing import ARRAY_FORMATS, encode, fit_for, format_of
 
     try:
         source = read_picture(picture)
@@ -133,11 +148,27 @@ def _draw(picture: Path, output: Path, box: tuple[int, int, int, int], size: Sha
         raise ConvcliError(f"--overlay: {picture}: {error}") from None
     if source.size != size[1:]:
         raise ConvcliError(f"--overlay: {picture} is {source.size[0]}x{source.size[1]}, not {size[1]}x{size[2]}")
-    if output.exists() and output.samefile(picture):
-        raise ConvcliError(f"-o: {output} is the picture itself; give it another name")
-    file_format = format_of(output)
-    _write("-o", output, encode(fit_for(draw_box(source, box), file_format), file_format), force)
-    print(output)
+    path = output or picture.with_name(f"{picture.stem}.shape.png")
+    try:
+        file_format = format_of(path)
+        if file_format in ARRAY_FORMATS:
+            raise ConvcliError(f"{path}: an overlay is a picture, as in {path.stem}.png")
+        return path, encode(fit_for(draw_box(source, box), file_format), file_format)
+    except ConvcliError as error:
+        raise ConvcliError(f"-o: {error}") from None
+
+
+def _check_target(option: str, path: Path, kept: list[Path], force: bool) -> None:
+    """Raise ConvcliError for a place where nothing may be written."""
+    if path.exists() and any(path.samefile(one) for one in kept if one.exists()):
+        raise ConvcliError(
+            f"{option}: {path} is the {'picture' if option == '-o' else 'pipeline'} itself, or one of its files"
+        )
+    if path.exists() and not force:
+        raise ConvcliError(f"{option}: {path} exists; add -f to overwrite it")
+    if path.is_dir() or not path.parent.is_dir():
+        what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent} for {path}"
+        raise ConvcliError(f"{option}: {what}")
 
 
 def _write(option: str, path: Path, data: bytes, force: bool) -> None:
@@ -145,7 +176,5 @@ def _write(option: str, path: Path, data: bytes, force: bool) -> None:
 
     try:
         write_file(path, data, overwrite=force)
-    except FileExistsError:
-        raise ConvcliError(f"{option}: {path} exists; add -f to overwrite it") from None
     except OSError as error:
         raise ConvcliError(f"{option}: can't write {path}: {system_words(error)}") from None

@@ -51,15 +51,19 @@ def read_picture(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         raise PictureError(_reason(error)) from None
 
 
-def read_shape(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int]:
-    """Colour channels, height and width that a file's header claims. Raises as :func:`read_picture` does."""
+def read_shape(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[tuple[int, int, int], bool]:
+    """Colour channels, height and width that a file's header claims, and whether there is alpha.
+
+    Raises as :func:`read_picture` does.
+    """
     try:
         with _opened(path) as (_, image):
             _check_size(image, max_pixels)
             height, width = image.height, image.width
             if image.getexif().get(ORIENTATION, 1) >= SIDEWAYS:
                 height, width = width, height
-            return (1 if image.mode in GRAY_MODES else 3), height, width
+            alpha = image.mode in ALPHA_MODES or "transparency" in image.info
+            return (1 if image.mode in GRAY_MODES else 3, height, width), alpha
     except PictureError:
         raise
     except Exception as error:

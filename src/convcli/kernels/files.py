@@ -27,6 +27,9 @@ REAL_DTYPES = ("BOOL", "U8", "I8", "U16", "I16", "F16", "U32", "I32", "F32", "U6
 SHOWN_NAMES = 6
 
 
+PICKLES = (".pkl", ".pickle", ".pt", ".pth")
+
+
 class Loaded(NamedTuple):
     """What a file holds, and what it says of how that was made."""
 
@@ -46,6 +49,12 @@ def naming(what: str) -> Iterator[None]:
         raise ConvcliError(f"{what}: {error}") from None
     except Exception as error:  # damaged files raise whatever their reader stumbles over
         raise ConvcliError(f"{what}: damaged: {str(error) or type(error).__name__}") from None
+
+
+def refuse_pickles(suffix: str) -> None:
+    """Raise ConvcliError for a kind of file that can run code when it is read."""
+    if suffix in PICKLES:
+        raise ConvcliError("it is a pickle, which could run anything when read; save it as .safetensors or .npy")
 
 
 def split_name(text: str) -> tuple[str, str] | None:
@@ -72,6 +81,7 @@ def from_keyed(path: Path, name: str | None) -> Loaded:
 def read_any(path: Path, name: str | None) -> "NDArray[Any]":
     """The array that a file of TENSOR_SUFFIXES holds under that name, or as its main one: of any axes and values."""
     suffix = path.suffix.lower()
+    refuse_pickles(suffix)
     if suffix not in TENSOR_SUFFIXES:
         raise ConvcliError(f"it must be a {', '.join(TENSOR_SUFFIXES[:-1])} or {TENSOR_SUFFIXES[-1]} file")
     if suffix in KEYED_SUFFIXES:

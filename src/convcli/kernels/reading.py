@@ -17,6 +17,7 @@ from convcli.kernels.files import (
     from_vips,
     naming,
     read_any,
+    refuse_pickles,
     split_name,
 )
 from convcli.kernels.named import NAMED, find, looks_named
@@ -178,6 +179,7 @@ def _read_file(path: Path, key: str | None) -> Kernel:
 
 def _load(path: Path, key: str | None) -> Kernel:
     suffix = path.suffix.lower()
+    refuse_pickles(suffix)
     if suffix in PICTURE_SUFFIXES:
         return Kernel(path.name, from_image(path))
     if suffix in KEYED_SUFFIXES:
