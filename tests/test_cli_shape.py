@@ -445,9 +445,9 @@ def test_overlays_that_cannot_be(name, refused, tmp_path):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("photo.png", "photo.png is the picture itself"),
-        ("./photo.png", "is the picture itself"),
-        ("link.png", "is the picture itself"),
+        ("photo.png", "photo.png is the input itself"),
+        ("./photo.png", "is the input itself"),
+        ("link.png", "is the input itself"),
         ("no/seen.png", "no/seen.png"),
         ("seen.docx", "the suffix must be one of"),
         ("seen", "the suffix must be one of"),

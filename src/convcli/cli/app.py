@@ -23,6 +23,8 @@ COMMANDS = {  # name: module and function
     "run": ("convcli.cli.run", "run_command"),
     "shape": ("convcli.cli.shape", "shape_command"),
     "learn": ("convcli.cli.learn", "learn_command"),
+    "gallery": ("convcli.cli.gallery", "gallery_command"),
+    "compare": ("convcli.cli.compare", "compare_command"),
     "kernels": ("convcli.cli.kernels", "kernels_command"),
 }
 

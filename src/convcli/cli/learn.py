@@ -20,7 +20,8 @@ from convcli.cli.options import (
     ThreadsOpt,
     option_parser,
 )
-from convcli.errors import ConvcliError, PictureError, ShapeError, one_line, system_words
+from convcli.cli.targets import check_target, write_target
+from convcli.errors import ConvcliError, PictureError, ShapeError, one_line
 from convcli.kernels.reading import read_kernel
 from convcli.matrices import format_array, parse_matrix, read_array
 from convcli.sources import find_sources
@@ -132,8 +133,8 @@ def learn_command(
         threads=threads,
     )
     task.check()
-    _check_files(output, plot, task, force=force)
     names = [*_pairs(before, after), *(pair for one in pairs or () for pair in _pairs(*one.split("\0")))]
+    _check_files(output, plot, task, [Path(name) for pair in names for name in pair], force=force)
     try:
         examples = [_example(*pair, gray, keep_clipped, max_pixels) for pair in names]
         fit = learn(examples, task)
@@ -143,9 +144,9 @@ def learn_command(
     made = f"learned from {_short(names[0][0])} and {_short(names[0][1])}"
     made += f" and {len(names) - 1} more" if len(names) > 1 else ""
     if output:
-        _write("-o", output, _kernel_file(fit, made, output.suffix.lower()), force)
+        write_target("-o", output, _kernel_file(fit, made, output.suffix.lower()), force)
     if plot:
-        _write("--plot", plot, _drawn(fit, made, plot), force)
+        write_target("--plot", plot, _drawn(fit, made, plot), force)
     if json_lines:
         print(json.dumps(_record(fit)))
     else:
@@ -169,7 +170,7 @@ def _start(init: str | None) -> Any:
         raise ConvcliError(f"--init: {error}") from None
 
 
-def _check_files(output: Path | None, plot: Path | None, task: "Task", *, force: bool) -> None:
+def _check_files(output: Path | None, plot: Path | None, task: "Task", kept: list[Path], *, force: bool) -> None:
     from convcli.images.writing import format_of
 
     if plot and task.method is not Learning.DESCENT:
@@ -177,10 +178,8 @@ def _check_files(output: Path | None, plot: Path | None, task: "Task", *, force:
     if plot:
         format_of(plot)
     for option, path in (("-o", output), ("--plot", plot)):
-        if path and path.exists() and not force:
-            raise ConvcliError(f"{option}: {path} exists; add -f to overwrite it")
-        if path and not path.parent.is_dir():
-            raise ConvcliError(f"{option}: there is no folder {path.parent}")
+        if path:
+            check_target(option, path, kept, force)
     if not output:
         return
     kinds = (*RICH_SUFFIXES, *PLAIN_SUFFIXES)
@@ -329,12 +328,3 @@ def _drawn(fit: "Fit", made: str, path: Path) -> bytes:
 
     file_format = format_of(path)
     return encode(fit_for(loss_curve(fit.loss, f"summed squared error, {made}"), file_format), file_format)
-
-
-def _write(option: str, path: Path, data: bytes, force: bool) -> None:
-    from convcli.images.writing import write_file
-
-    try:
-        write_file(path, data, overwrite=force)
-    except OSError as error:
-        raise ConvcliError(f"{option}: can't write {path}: {system_words(error)}") from None

@@ -112,6 +112,10 @@ MaxPixelsOpt = Annotated[
     int, _option(_REPORT, "--max-pixels N", "Most pixels of an input or output.", min=1, show_default=True)
 ]
 ThreadsOpt = Annotated[int | None, _option(_REPORT, "--threads N", "For one picture; else the cores.", min=1)]
+RangeOpt = Annotated[
+    Range | None,
+    _option(_VALUES, "--range HOW", "Outside 0..1: clip, abs, signed, minmax or none.", show_default="clip"),
+]
 GrayOpt = Annotated[bool, _option(_VALUES, "--gray", "Make it grey first.")]
 OverwriteOpt = Annotated[bool, _option(_FILES, "-f --force", "Overwrite files that exist.")]
 
@@ -158,10 +162,7 @@ class WindowOptions(Options):
 class ValueOptions(Options):
     """How values become pixels."""
 
-    value_range: Annotated[
-        Range | None,
-        _option(_VALUES, "--range HOW", "Outside 0..1: clip, abs, signed, minmax or none.", show_default="clip"),
-    ] = None
+    value_range: RangeOpt = None
     gray: GrayOpt = False
     linear: Annotated[bool, _option(_VALUES, "--linear", "Filter light, not sRGB codes.")] = False
     alpha: Annotated[

@@ -16,7 +16,8 @@ from convcli.cli.options import (
     command,
     option_parser,
 )
-from convcli.errors import ConvcliError, system_words
+from convcli.cli.targets import check_target, write_target
+from convcli.errors import ConvcliError
 from convcli.stages import STAGES
 from convcli.values import parse_bytes
 from convcli.words import Existing
@@ -66,7 +67,7 @@ def run_command(
     most = max_memory if max_memory is not None else _usual_memory()
     status = apply("run", inputs, asked.layers, values, files, report, measures, kept, trace, most)
     if save and not files.dry_run:
-        _save(save, asked)
+        write_target("--save-pipeline", save, asked.to_toml().encode(), force=True)
     return status
 
 
@@ -74,25 +75,10 @@ def _check_save(path: Path, pipeline: "Pipeline", kept: list[Path], *, overwrite
     """Raise ConvcliError for a place where a pipeline can't be saved, or would not find its files."""
     if path.suffix.lower() != ".toml":
         raise ConvcliError(f"--save-pipeline: must end in .toml, not {str(path)!r}")
-    if path.exists() and not overwrite:
-        raise ConvcliError(f"--save-pipeline: {path} exists; add -f to overwrite it")
-    if path.exists() and any(path.samefile(one) for one in kept if one.exists()):
-        raise ConvcliError(f"--save-pipeline: {path} is in use by this run; give it another name")
-    if path.is_dir() or not path.parent.is_dir():
-        why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise ConvcliError(f"--save-pipeline: can't write {path}: {why}")
+    check_target("--save-pipeline", path, kept, overwrite)
     folder = pipeline.folder
     if folder and any(one.beside for one in pipeline.stages) and folder.resolve() != path.parent.resolve():
         raise ConvcliError(f"--save-pipeline: the pipeline names files in {folder}; save it there, too")
-
-
-def _save(path: Path, pipeline: "Pipeline") -> None:
-    from convcli.images.writing import write_file
-
-    try:
-        write_file(path, pipeline.to_toml().encode(), overwrite=True)
-    except OSError as error:
-        raise ConvcliError(f"--save-pipeline: can't write {path}: {system_words(error)}") from None
 
 
 def _usual_memory() -> float:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convcli.cli.options import OverwriteOpt, PipelineArg, ReportFileOpt, option_parser
-from convcli.errors import ConvcliError, system_words
+from convcli.cli.targets import check_target, write_target
+from convcli.errors import ConvcliError
 from convcli.layers import Row, Shape
 from convcli.values import parse_sizes
 
@@ -86,9 +87,9 @@ def shape_command(
         files[output] = "-o", drawn
         kept.append(overlay)
     for path, (option, _) in files.items():
-        _check_target(option, path, kept, force)
+        check_target(option, path, kept, force)
     for path, (option, data) in files.items():
-        _write(option, path, data, force)
+        write_target(option, path, data, force)
     if json_lines:
         found = json.loads(render_shapes(rows, notes, ".json"))
         found |= {"at": list(at), "box": list(box)} if box else {}
@@ -156,25 +157,3 @@ def _draw(picture: Path, output: Path | None, box: tuple[int, int, int, int], si
         return path, encode(fit_for(draw_box(source, box), file_format), file_format)
     except ConvcliError as error:
         raise ConvcliError(f"-o: {error}") from None
-
-
-def _check_target(option: str, path: Path, kept: list[Path], force: bool) -> None:
-    """Raise ConvcliError for a place where nothing may be written."""
-    if path.exists() and any(path.samefile(one) for one in kept if one.exists()):
-        raise ConvcliError(
-            f"{option}: {path} is the {'picture' if option == '-o' else 'pipeline'} itself, or one of its files"
-        )
-    if path.exists() and not force:
-        raise ConvcliError(f"{option}: {path} exists; add -f to overwrite it")
-    if path.is_dir() or not path.parent.is_dir():
-        what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent} for {path}"
-        raise ConvcliError(f"{option}: {what}")
-
-
-def _write(option: str, path: Path, data: bytes, force: bool) -> None:
-    from convcli.images.writing import write_file
-
-    try:
-        write_file(path, data, overwrite=force)
-    except OSError as error:
-        raise ConvcliError(f"{option}: can't write {path}: {system_words(error)}") from None

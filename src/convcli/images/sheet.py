@@ -27,13 +27,14 @@ def contact_sheet(
 ) -> Picture:
     """Maps ``(C, H, W)`` side by side under their numbers or ``labels``, an 8-bit RGB picture of at most 40 megapixels.
 
+    Colour pictures ``(N, H, W, 3)`` will do, too, if they are not to be stretched.
     With ``stretch`` each map goes from its own least finite value (black) to its greatest (white), both written above
     it, and a constant one is mid-grey; without, values are fractions of white. What is not finite is pink. Notices say
     what is shrunk, left out or not finite. Raises ShapeError for no maps, empty maps, or labels of another number.
     """
     import numpy as np
 
-    if maps.ndim != 3 or 0 in maps.shape:
+    if (maps.ndim != 3 and (stretch or maps.ndim != 4 or maps.shape[3] != 3)) or 0 in maps.shape:
         raise ShapeError(f"a sheet shows maps CxHxW, each at least 1x1, not {'x'.join(map(str, maps.shape))}")
     if labels is not None and len(labels) != len(maps):
         raise ShapeError(f"{len(labels)} labels for {len(maps)} maps")
@@ -41,7 +42,7 @@ def contact_sheet(
     left_out = f"the first {count:,} of {len(maps):,} maps" if count < len(maps) else ""
     heading, small = _Font(TITLE_SIZE), _Font(LABEL_SIZE)
     title = " - ".join(filter(None, (left_out, _plain(title))))  # what is left out first: the end may be cut off
-    grid = _grid(count, maps.shape[1:], small.height * (1 + stretch) + UNDER_LABEL)
+    grid = _grid(count, maps.shape[1:3], small.height * (1 + stretch) + UNDER_LABEL)
     top = GAP + (heading.height + GAP if title else 0)
     height, width = grid.size
     width = max(width, min(heading.length(title[:TITLE_WIDTH]), TITLE_WIDTH))
@@ -150,20 +151,20 @@ def _scale_notice(grid: _Grid) -> list[str]:
 
 
 def _tile(plane: "NDArray[Any]", grid: _Grid, stretch: bool) -> tuple["NDArray[Any]", str, bool]:
-    """A map ``(H, W)`` as it is shown, its extent in words, and whether all of it is finite."""
+    """A map ``(H, W)`` or ``(H, W, 3)`` as it is shown, its extent in words, and whether all of it is finite."""
     import numpy as np
 
     low, high, finite = _extent(plane)
     extent = "nothing finite" if low > high else f"all {low:.3g}" if low == high else f"{low:.3g}  to {high:.3g}"
     if stretch and max(-low, high) > 1e300:  # sums and differences would overflow
         plane, low, high = plane / 1e10, low / 1e10, high / 1e10
-    values = _averaged(plane, grid.down)
-    seen = np.isfinite(values)
+    values = _averaged(plane if plane.ndim == 3 else plane[..., None], grid.down)
+    seen = np.isfinite(values).all(axis=2, keepdims=True)
     grays = np.where(seen, values, 0)
     if stretch:
         grays = (grays - low) / (high - low) if low < high else np.full(grays.shape, 0.5)
     codes = np.rint(255 * np.clip(grays, 0, 1))
-    colors = np.where(seen[..., None], codes[..., None], NOT_FINITE).astype(np.uint8)
+    colors = np.where(seen, codes, NOT_FINITE).astype(np.uint8)
     return colors.repeat(grid.up[0], axis=0).repeat(grid.up[1], axis=1), extent, finite
 
 
@@ -189,5 +190,5 @@ def _averaged(plane: "NDArray[Any]", down: tuple[int, ...]) -> "NDArray[Any]":
         counts = np.diff(starts, append=plane.shape[axis])
         with np.errstate(invalid="ignore", over="ignore"):
             plane = np.add.reduceat(plane, starts, axis=axis, dtype=np.float64)
-        plane /= counts[:, None] if axis == 0 else counts
+        plane /= counts[:, None, None] if axis == 0 else counts[:, None]
     return plane

@@ -1,0 +1,27 @@
+"""Files that a command writes besides the results of its inputs: looked at before any work, then written whole."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from convcli.errors import ConvcliError, system_words
+
+
+def check_target(option: str, path: Path, kept: Iterable[Path], force: bool) -> None:
+    """Raise ConvcliError for a place where nothing may be written, such as a file that is ``kept``."""
+    if path.exists() and any(path.samefile(one) for one in kept if one.exists()):
+        raise ConvcliError(f"{option}: {path} is the input itself, or one of its files; give it another name")
+    if path.is_dir() or not path.parent.is_dir():
+        why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise ConvcliError(f"{option}: can't write {path}: {why}")
+    if path.exists() and not force:
+        raise ConvcliError(f"{option}: {path} exists; add -f to overwrite it")
+
+
+def write_target(option: str, path: Path, data: bytes, force: bool) -> None:
+    """Write whole or not at all. Raises ConvcliError."""
+    from convcli.images.writing import write_file
+
+    try:
+        write_file(path, data, overwrite=force)
+    except OSError as error:
+        raise ConvcliError(f"{option}: can't write {path}: {system_words(error)}") from None
