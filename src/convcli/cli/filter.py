@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -98,11 +99,13 @@ def _run(
         except ConvcliError as error:
             raise ConvcliError(f"--normalize: {error}") from None
     make: type[Filter | Conv] = Conv if kernel.is_layer else Filter
-    given = {
+    given: dict[str, Any] = {
         "padding": window.padding,
         "boundary": window.boundary.value if isinstance(window.boundary, Amount) else window.boundary,
         "bias": window.bias and window.bias.value,
     }
+    if kernel.is_layer and kernel.weights.shape[1] == 1 < len(kernel.weights):
+        given["groups"] = len(kernel.weights)  # a kernel for each channel
     layer = make(
         kernel=kernel,
         stride=window.stride,

@@ -24,7 +24,7 @@ from convcli.cli.targets import check_target, write_target
 from convcli.errors import ConvcliError, PictureError, ShapeError, one_line
 from convcli.kernels.reading import read_kernel
 from convcli.matrices import format_array, parse_matrix, read_array
-from convcli.sources import find_sources
+from convcli.sources import exists, find_sources
 from convcli.values import parse_sizes
 from convcli.words import MAX_PIXELS, ExitStatus, Learning
 
@@ -139,7 +139,10 @@ def learn_command(
         examples = [_example(*pair, gray, keep_clipped, max_pixels) for pair in names]
         fit = learn(examples, task)
     except (PictureError, ShapeError) as error:
-        print(f"convcli: {one_line(f'{before}, {after}: {error}')}", file=sys.stderr)
+        named = (
+            str(error) if any(one in str(error) for pair in names for one in pair) else f"{before}, {after}: {error}"
+        )
+        print(f"convcli: {one_line(named)}", file=sys.stderr)
         return ExitStatus.FAILED
     made = f"learned from {_short(names[0][0])} and {_short(names[0][1])}"
     made += f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -158,7 +161,9 @@ def learn_command(
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 3]}..." if name.startswith("[") else f"...{name[3 - LONGEST_NAME :]}"
 
 
 def _start(init: str | None) -> Any:
@@ -171,12 +176,12 @@ def _start(init: str | None) -> Any:
 
 
 def _check_files(output: Path | None, plot: Path | None, task: "Task", kept: list[Path], *, force: bool) -> None:
-    from convcli.images.writing import format_of
+    from convcli.images.writing import ARRAY_FORMATS, format_of
 
     if plot and task.method is not Learning.DESCENT:
         raise ConvcliError("--plot: draws the loss of --method gd")
-    if plot:
-        format_of(plot)
+    if plot and format_of(plot) in ARRAY_FORMATS:
+        raise ConvcliError(f"--plot: {plot} must be a picture, as in {plot.stem}.png")
     for option, path in (("-o", output), ("--plot", plot)):
         if path:
             check_target(option, path, kept, force)
@@ -193,8 +198,11 @@ def _check_files(output: Path | None, plot: Path | None, task: "Task", kept: lis
 
 def _pairs(before: str, after: str) -> list[tuple[str, str]]:
     """A pair, or, of two folders, the pictures with the same names."""
-    if not (Path(before).is_dir() and Path(after).is_dir()):
+    folders = sum(exists(Path(one)) and Path(one).is_dir() for one in (before, after))
+    if folders == 0:
         return [(before, after)]
+    if folders == 1:
+        raise ConvcliError(f"{before} and {after}: give two pictures, or two folders with the same names in them")
     first, second = (
         {Path(one.name).name: one.name for one in find_sources([side]) if not one.problem} for side in (before, after)
     )
@@ -210,7 +218,7 @@ def _example(before: str, after: str, gray: bool, keep_clipped: bool, max_pixels
 
     (one, white, _), (other, other_white, picture) = (_codes(name, gray, max_pixels) for name in (before, after))
     limits = (0.0, other_white) if picture and not keep_clipped else None
-    return Example(one, other, (white, other_white), limits)
+    return Example(one, other, (white, other_white), limits, f"{before}, {after}")
 
 
 def _codes(name: str, gray: bool, max_pixels: int) -> "tuple[NDArray[Any], float, bool]":
@@ -286,7 +294,7 @@ def _said(fit: "Fit", made: str) -> Iterator[str]:
     size = "x".join(map(str, fit.kernel.shape))
     yield f"{size} kernel {made}, by {fit.patches:,} patches"
     if fit.interrupted:
-        yield f"stopped after {len(fit.loss)} steps"
+        yield f"stopped after {fit.steps} steps"
     if not fit.explains:
         yield f"no {size} kernel explains this pair: R2 is {fit.r2:.3g} on rows held out"
     psnr = "exact" if not math.isfinite(fit.psnr) or fit.psnr > EXACT else f"PSNR {fit.psnr:.1f} dB"
@@ -298,10 +306,14 @@ def _said(fit: "Fit", made: str) -> Iterator[str]:
         yield f"     every {every} steps: {shown}" if every > 1 else f"     {shown}"
     if fit.closest and fit.explains:
         yield f"{fit.closest.correlation:.4f} like {fit.closest.name}, scale {fit.closest.scale:.4g}"
-    if fit.identity:
-        yield "the pictures are identical" if not math.isfinite(fit.psnr) or fit.psnr > EXACT else "almost the identity"
+    if fit.identical:
+        yield "the pictures are identical"
     if any(fit.shift):
-        yield f"the second picture lies {fit.shift[0]} rows lower and {fit.shift[1]} columns to the right; heeded"
+        (down, right), (low, side) = (
+            map(abs, fit.shift),
+            ("higher" if fit.shift[0] < 0 else "lower", "left" if fit.shift[1] < 0 else "right"),
+        )
+        yield f"the second picture lies {down} rows {low} and {right} columns to the {side}, which was heeded"
     if fit.clipped:
         yield f"{100 * fit.clipped:.2g} % of its values are at 0 or white, and were left out; --keep-clipped heeds them"
     if fit.unsure.any():

@@ -66,8 +66,15 @@ def least_squares(moments: Moments, rows: Array, values: Array) -> Solution:
     wanted = vectors.T @ (free.T @ (moments.cross - moments.gram @ start))
     weights = start + free @ (vectors[:, known] @ (wanted[known] / found[known]))
     unsure = np.square(free @ vectors[:, ~known]).sum(axis=1)
-    least = found.min(initial=np.inf)
-    return Solution(weights, float(found.max() / least) if least > 0 else np.inf, unsure)
+    least, most = found.min(initial=np.inf), found.max(initial=0.0)
+    return Solution(weights, float(max(1.0, most / least)) if least > 0 else np.inf, unsure)
+
+
+def quick_fit(moments: Moments, bias: bool) -> Array:
+    """About the weights of least error, to compare sizes and places by."""
+    n = len(moments.cross) if bias else len(moments.cross) - 1
+    ridge = np.eye(n) * (1e-12 * float(np.trace(moments.gram)) + 1e-300)
+    return np.append(np.linalg.solve(moments.gram[:n, :n] + ridge, moments.cross[:n]), [0.0] * (not bias))
 
 
 def solve(moments: Moments, channels: int, kernel: Pair, wish: Wish) -> Solution:

@@ -1,7 +1,7 @@
 """Learning a kernel from pairs of pictures: what is asked, what is found, and how far it can be trusted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log10, prod
 from typing import Any, NamedTuple
 
@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from convcli.engine.conv import as_cells
 from convcli.engine.shapes import PaddingLike, Pair, PairLike, as_pair, conv_window
 from convcli.errors import ConvcliError, PictureError, ShapeError
-from convcli.learning.fitting import Wish, descend, solve
+from convcli.learning.fitting import Wish, descend, quick_fit, solve
 from convcli.learning.likeness import Likeness, closest
-from convcli.learning.moments import Example, Gathered, Geometry, Moments, added, gather
+from convcli.learning.moments import Example, Gathered, Geometry, added, gather
 from convcli.words import Learning, Padding
 
 Array = NDArray[Any]
@@ -22,6 +22,7 @@ UNSURE = 0.05  # the share of a weight that may lie in such combinations
 EXPLAINED = 0.9  # of the variance on rows held out: below it no kernel explains a pair
 LARGEST = 15  # rows and columns of a kernel whose size is looked for
 ENOUGH = 1.02  # times the least error that any size leaves on rows held out
+SMALL = 5  # rows and columns of the window in which a shift is looked for if a size is, too
 FARTHEST = 8  # pixels that one picture may be shifted against the other
 SEARCHED = 192  # rows and columns in which a shift is looked for
 SHIFTED = 0.5  # times the error without a shift: above it there is none
@@ -54,7 +55,9 @@ class Fit:
     method: Learning
     closest: Likeness | None = None
     rate: float | None = None
+    steps: int = 1
     interrupted: bool = False
+    identical: bool = False
 
     @property
     def explains(self) -> bool:
@@ -104,8 +107,16 @@ class Task:
             raise ConvcliError(f"steps must be from 1, not {self.steps}")
         if self.size is None and as_pair(self.stride, "stride") != (1, 1):
             raise ConvcliError("the size can't be found with a stride; give it")
-        if self.start is not None and self.method is not Learning.DESCENT:
-            raise ConvcliError("a start is for gradient descent, the method gd")
+        if self.rate is not None and not 0 < self.rate < np.inf:
+            raise ConvcliError(f"--lr, the step of gradient descent, must be above 0, not {self.rate:g}")
+        if self.start is None:
+            return
+        if self.method is not Learning.DESCENT or self.size is None:
+            raise ConvcliError(
+                "a start is for gradient descent, the method gd, and a kernel of a size that is not auto"
+            )
+        if not self.layer and self.start.size != prod(self.size):
+            raise ShapeError(f"the start has {self.start.size} numbers, but the kernel {prod(self.size)}")
 
 
 def learn_kernel(
@@ -161,10 +172,11 @@ def learn(examples: Sequence[Example], task: Task) -> Fit:
     """The kernel that explains all the examples best. Raises ConvcliError."""
     task.check()
     _check(examples, task)
+    asked = task.steps
     single = not (task.layer or task.per_channel)
-    size = task.size or _largest(examples, task)
+    size = task.size or _largest(examples[0])
     geometries = [geometry_of(one, size, task) for one in examples]
-    shift = _shift(examples, geometries) if single else (0, 0)
+    shift = _shift(examples[0], geometries[0], auto=task.size is None) if single else (0, 0)
     geometries = [one._replace(before=_plus(one.before, shift)) for one in geometries]
     outputs = [
         _gathered(examples, geometries, task, output) for output in range(1 if single else len(examples[0].after))
@@ -173,13 +185,17 @@ def learn(examples: Sequence[Example], task: Task) -> Fit:
     if task.size is None:
         size, index = smallest_size(outputs, channels, size, task.wish)
         outputs = [one.part(index) for one in outputs]
-    found = [_fitted(one, channels, size, task, number) for number, one in enumerate(outputs)]
+    found: list[_Found] = []
+    for number, one in enumerate(outputs):
+        found.append(_fitted(one, channels, size, task, number))
+        task = replace(task, steps=len(found[-1].losses)) if task.method is Learning.DESCENT else task  # after Ctrl-C
     weights = np.array([one.weights for one in found])
     weights[np.abs(weights) < DUST * np.abs(weights).max()] = 0
     kernel = weights[:, :-1].reshape(len(found), channels, *size)
-    loss = np.sum([one.losses for one in found], axis=0)
+    steps = max(len(one.losses) for one in found)
+    loss = np.sum([one.losses + one.losses[-1:] * (steps - len(one.losses)) for one in found], axis=0)
     count = sum(one.all.patches for one in outputs)
-    error = float(loss[-1]) / max(1, count)
+    error = sum(one.error for one in found) / max(1, count)
     unsure = np.array([one.unsure for one in found])[:, :-1].reshape(kernel.shape)
     return Fit(
         kernel=kernel[0, 0] if single else kernel,
@@ -195,7 +211,9 @@ def learn(examples: Sequence[Example], task: Task) -> Fit:
         method=task.method,
         closest=closest(kernel[0, 0]) if single else None,
         rate=found[0].rate,
-        interrupted=task.method is Learning.DESCENT and len(loss) < task.steps,
+        steps=min(len(one.losses) for one in found),
+        identical=all(one.identical() for one in examples),
+        interrupted=task.method is Learning.DESCENT and task.steps < asked,
     )
 
 
@@ -204,6 +222,7 @@ class _Found(NamedTuple):
 
     weights: Array
     losses: list[float]
+    error: float
     r2: float
     condition: float
     unsure: Array
@@ -216,36 +235,39 @@ def _fitted(gathered: Gathered, channels: int, size: Pair, task: Task, number: i
     if everything.energy == 0 or not everything.patches:
         raise PictureError("nothing to learn from: no pixel of the second picture is left to heed, or all are 0")
     solution = solve(everything, channels, size, task.wish)
-    enough = gathered.held.patches > len(solution.weights) and gathered.train.patches > len(solution.weights)
-    judged = solve(gathered.train, channels, size, task.wish).weights if enough else solution.weights
-    held = gathered.held if enough else everything
+    enough = gathered.held.patches > 0 and gathered.train.patches > 0
+    train, held = (gathered.train, gathered.held) if enough else (everything, everything)
     if task.method is Learning.LEAST_SQUARES:
-        loss = everything.loss(solution.weights)
-        return _Found(solution.weights, [loss], held.r2(judged), solution.condition, solution.unsure)
-    n = len(solution.weights) - 1
-    start = np.zeros(n + 1)
-    if task.start is not None:
-        start[:n] = task.start.ravel()
+        weights, losses, rate = solution.weights, [everything.loss(solution.weights)], None
+        judged = solve(train, channels, size, task.wish).weights if enough else weights
     else:
-        reach = 1 / np.sqrt(prod(size) * channels)
-        start[:n] = np.random.default_rng(task.seed + number).uniform(-reach, reach, n)
-    weights, losses, rate = descend(everything, start, task.steps, task.rate, task.wish.bias)
-    return _Found(weights, losses, held.r2(weights), solution.condition, solution.unsure, rate)
+        start = _start(task, channels * prod(size), number)
+        weights, losses, rate = descend(everything, start, task.steps, task.rate, task.wish.bias)
+        judged, _, _ = descend(train, start, len(losses), rate, task.wish.bias) if enough else (weights, 0, 0)
+    error = everything.loss(weights)
+    return _Found(weights, losses, error, held.r2(judged), solution.condition, solution.unsure, rate)
+
+
+def _start(task: Task, n: int, number: int) -> Array:
+    """Where gradient descent begins: what was asked for, or uniform within 1/sqrt(n), as PyTorch has it."""
+    if task.start is not None:
+        return np.append(task.start.ravel(), 0.0)
+    reach = 1 / np.sqrt(n)
+    return np.append(np.random.default_rng(task.seed + number).uniform(-reach, reach, n), 0.0)
 
 
 def _check(examples: Sequence[Example], task: Task) -> None:
     """Raise PictureError for what can't be learnt from."""
     for one in examples:
         if not task.layer and len(one.before) != len(one.after):
-            raise ConvcliError(
-                f"{len(one.before)} channels can't become {len(one.after)} by one kernel; ask for a layer"
-            )
+            many = f"{len(one.before)} channels can't become {len(one.after)} by one kernel; ask for a layer"
+            raise ShapeError(one.error(many))
         if not all(np.isfinite(plane).all() for side in (one.before, one.after) for plane in side):
-            raise PictureError("the pictures must be finite, but one holds NaN or infinity")
-    if all(np.ptp(one.before) == 0 for one in examples):
+            raise PictureError(one.error("the pictures must be finite, but one holds NaN or infinity"))
+    if all(np.ptp(plane) == 0 for one in examples for plane in one.before):
         raise PictureError("nothing to learn from: the first picture is one value all over")
-    if task.start is not None:
-        wanted = prod(task.size or (0, 0)) * (len(examples[0].before) if task.layer else 1)
+    if task.start is not None and task.layer:
+        wanted = prod(task.size or (0, 0)) * len(examples[0].before)
         if task.start.size != wanted:
             raise ShapeError(f"the start has {task.start.size} numbers, but the kernel {wanted}")
 
@@ -265,21 +287,16 @@ def geometry_of(example: Example, size: Pair, task: Task) -> Geometry:
             return Geometry(size, stride, (window.pads[0][0], window.pads[1][0]))
         tried.append(f"{window.output[0]}x{window.output[1]} ({padding})")
     steps = f" and stride {stride[0]}x{stride[1]}" if stride != (1, 1) else ""
-    raise ShapeError(
-        f"a {size[0]}x{size[1]} kernel{steps} makes {given[0]}x{given[1]} into {' or '.join(tried) or 'nothing'},"
-        f" but the second picture is {wanted[0]}x{wanted[1]}"
-    )
+    made = f"a {size[0]}x{size[1]} kernel{steps} makes {given[0]}x{given[1]} into {' or '.join(tried) or 'nothing'}"
+    raise ShapeError(example.error(f"{made}, but the second picture is {wanted[0]}x{wanted[1]}"))
 
 
-def _largest(examples: Sequence[Example], task: Task) -> Pair:
+def _largest(example: Example) -> Pair:
     """The largest size to look at: odd, or what the sizes of the pictures leave no choice about."""
-    given, wanted = examples[0].before.shape[1:], examples[0].after.shape[1:]
-    if (
-        task.padding in (None, Padding.VALID)
-        and wanted != given
-        and all(w <= g for g, w in zip(given, wanted, strict=True))
-    ):
-        return given[0] - wanted[0] + 1, given[1] - wanted[1] + 1
+    given, wanted = example.before.shape[1:], example.after.shape[1:]
+    less = [n - m for n, m in zip(given, wanted, strict=True)]
+    if any(less) and (min(less) >= 0 or max(less) <= 0):
+        return abs(less[0]) + 1, abs(less[1]) + 1
     most = (min(LARGEST, (n + 1) // 2) for n in given)
     height, width = (n - 1 + n % 2 for n in most)
     return height, width
@@ -288,20 +305,21 @@ def _largest(examples: Sequence[Example], task: Task) -> Pair:
 def smallest_size(outputs: Sequence[Gathered], channels: int, size: Pair, wish: Wish) -> tuple[Pair, Array]:
     """The least kernel around the same centre that does about as well on rows held out, and where its weights are."""
     places = np.arange(channels * prod(size)).reshape(channels, *size)
-    sizes = [(h, w) for h in range(size[0] % 2 or 2, size[0] + 1, 2) for w in range(size[1] % 2 or 2, size[1] + 1, 2)]
-    errors = {}
-    for height, width in sizes:
-        top, left = (size[0] - height) // 2, (size[1] - width) // 2
-        index = places[:, top : top + height, left : left + width].ravel()
-        error = 0.0
-        for one in outputs:
-            part = one.part(index)
-            error += part.held.loss(solve(part.train, channels, (height, width), wish).weights)
-        errors[height, width] = error, index
-    floor = 1e-12 * sum(one.held.energy for one in outputs)
-    enough = ENOUGH * min(error for error, _ in errors.values()) + floor
-    best = min((one for one in sizes if errors[one][0] <= enough), key=lambda one: (prod(one), one))
-    return best, errors[best][1]
+    errors, index = {}, {}
+    for height, width in np.ndindex(*size):
+        top, left = (_centre(size[0]) - _centre(height + 1)), (_centre(size[1]) - _centre(width + 1))
+        chosen = places[:, top : top + height + 1, left : left + width + 1].ravel()
+        parts = [one.part(chosen) for one in outputs]
+        index[height + 1, width + 1] = chosen
+        errors[height + 1, width + 1] = sum(one.held.loss(quick_fit(one.train, wish.bias)) for one in parts)
+    enough = ENOUGH * min(errors.values()) + 1e-12 * sum(one.held.energy for one in outputs)
+    best = min((one for one in errors if errors[one] <= enough), key=lambda one: (prod(one), one))
+    return best, index[best]
+
+
+def _centre(size: int) -> int:
+    """The cell of a kernel that ``same`` keeps in place."""
+    return (size - 1) // 2
 
 
 def _gathered(examples: Sequence[Example], geometries: Sequence[Geometry], task: Task, output: int) -> Gathered:
@@ -315,34 +333,35 @@ def _gathered(examples: Sequence[Example], geometries: Sequence[Geometry], task:
     return Gathered(*(added(one) for one in zip(*parts, strict=True)))
 
 
-def _shift(examples: Sequence[Example], geometries: Sequence[Geometry]) -> Pair:
-    """How far the second pictures are shifted, looked for in the middle of the first one: (0, 0) unless a shift leaves
-    much less error."""
-    example, geometry = examples[0], geometries[0]
-    size = geometry.kernel
+def _shift(example: Example, geometry: Geometry, *, auto: bool) -> Pair:
+    """How far the second picture is shifted, looked for in the middle of the first one: (0, 0) unless a shift leaves
+    much less error. Of shifts that do about as well, since the kernel has room to move in its window, the middle."""
+    size = (min(geometry.kernel[0], SMALL), min(geometry.kernel[1], SMALL)) if auto else geometry.kernel
     if geometry.stride != (1, 1) or min(example.after.shape[1:]) < 3 * FARTHEST + max(size):
         return 0, 0
-    wide = Geometry(
-        (size[0] + 2 * FARTHEST, size[1] + 2 * FARTHEST), (1, 1), _plus(geometry.before, (FARTHEST, FARTHEST))
+    middle = _minus(geometry.before, (_centre(geometry.kernel[0]), _centre(geometry.kernel[1])))
+    before = _plus(middle, (_centre(size[0]) + FARTHEST, _centre(size[1]) + FARTHEST))
+    wide = Geometry((size[0] + 2 * FARTHEST, size[1] + 2 * FARTHEST), (1, 1), before)
+    rows, columns = (
+        wide.inside(axis, example.before.shape[axis + 1], example.after.shape[axis + 1]) for axis in (0, 1)
     )
-    before, after = example.before[:1], example.after[:1]
-    rows, columns = (wide.inside(axis, before.shape[axis + 1], after.shape[axis + 1]) for axis in (0, 1))
     if not rows or not columns:
         return 0, 0
     top, left = (span[max(0, (len(span) - SEARCHED) // 2)] for span in (rows, columns))
-    shifted = wide._replace(before=_minus(wide.before, (top, left)))
-    crop = after[:, top : top + SEARCHED, left : left + SEARCHED]
-    moments = gather(example._replace(before=before, after=crop), shifted).all
+    crop = example.after[:1, top : top + SEARCHED, left : left + SEARCHED]
+    wide = wide._replace(before=_minus(wide.before, (top, left)))
+    moments = gather(example._replace(before=example.before[:1], after=crop), wide)
     places = np.arange(prod(wide.kernel)).reshape(wide.kernel)
     errors = {}
     for dy, dx in np.ndindex(2 * FARTHEST + 1, 2 * FARTHEST + 1):
-        index = np.append(places[dy : dy + size[0], dx : dx + size[1]].ravel(), -1)
-        part = Moments(moments.gram[np.ix_(index, index)], moments.cross[index], moments.energy)
-        ridge = part.gram + np.eye(len(index)) * 1e-9 * np.trace(part.gram)
-        errors[dy - FARTHEST, dx - FARTHEST] = part.loss(np.linalg.solve(ridge, part.cross))
-    best = min(errors, key=lambda one: (errors[one], abs(one[0]) + abs(one[1])))
-    floor = 1e-6 * moments.energy
-    return (-best[0], -best[1]) if errors[best] + floor < SHIFTED * errors[0, 0] else (0, 0)
+        part = moments.part(places[dy : dy + size[0], dx : dx + size[1]].ravel()).all
+        errors[FARTHEST - dy, FARTHEST - dx] = part.loss(quick_fit(part, bias=True))
+    best, floor = min(errors.values()), 1e-6 * moments.all.energy
+    if best + floor > SHIFTED * errors[0, 0]:
+        return 0, 0
+    tied = np.array([one for one, error in errors.items() if error <= ENOUGH * best + floor])
+    middle = np.rint(tied.mean(axis=0)).astype(int)
+    return int(middle[0]), int(middle[1])
 
 
 def _plus(one: Pair, other: Pair) -> Pair:

@@ -49,8 +49,9 @@ def _named(shape: tuple[int, ...]) -> Iterator[str]:
 
 
 def _centred(kernel: Array, shape: tuple[int, ...]) -> Array | None:
-    """A kernel in the middle of zeros, or None if it is larger or has no middle in common."""
-    more = [wanted - given for wanted, given in zip(shape, kernel.shape, strict=True)]
-    if min(more) < 0 or any(one % 2 for one in more):
-        return None
-    return np.pad(kernel, [(one // 2, one // 2) for one in more])
+    """A kernel in zeros, its centre where that of the shape is; None if more than zeros of it would not fit."""
+    firsts = [(wanted - 1) // 2 - (given - 1) // 2 for given, wanted in zip(kernel.shape, shape, strict=True)]
+    room = np.pad(kernel, [(max(0, one), max(0, wanted)) for one, wanted in zip(firsts, shape, strict=True)])
+    top, left = (max(0, -one) for one in firsts)
+    inside = room[top : top + shape[0], left : left + shape[1]]
+    return inside if np.count_nonzero(inside) == np.count_nonzero(kernel) else None

@@ -95,13 +95,22 @@ class Geometry(NamedTuple):
 class Example(NamedTuple):
     """Channels ``(C, H, W)`` before, and ``(C', H', W')`` after, in codes of which ``white`` is 1, before and after.
 
-    Cells after that are not between the ``limits`` were clipped, and are left out.
+    Cells after that are not between the ``limits`` were clipped, and are left out. ``name`` is for messages.
     """
 
     before: Array
     after: Array
     white: tuple[float, float] = (1.0, 1.0)
     limits: tuple[float, float] | None = None
+    name: str = ""
+
+    def error(self, what: str) -> str:
+        """What is wrong, with the example's name in front."""
+        return f"{self.name}: {what}" if self.name else what
+
+    def identical(self) -> bool:
+        """Whether nothing changed."""
+        return self.white[0] == self.white[1] and np.array_equal(self.before, self.after)
 
     def of(self, channels: slice, target: int) -> "Example":
         """Some channels, and one after."""
