@@ -422,13 +422,13 @@ def test_boundaries(text, boundary):
 def test_amounts_are_kept_for_whoever_knows_the_inputs_kind():
     first, second, third = parse_stages("edge bias=50% boundary=128 | conv 3x3 bias=3 | threshold 2")
     assert [one.amount.value for one in first.measures] == [128.0, 0.5]
-    assert [one.limited for one in first.measures] == [True, True]
+    assert [one.reach for one in first.measures] == [1, 1]
     assert all(one.option.startswith("stage 1, edge: ") for one in first.measures)
     with pytest.raises(ConvcliError, match=r"stage 1, edge: boundary=.*0\.502"):
         first.measures[0].check(pictures=True, arrays=False)
     with pytest.raises(ConvcliError, match=r"stage 1, edge: bias=.*%"):
         first.measures[1].check(pictures=False, arrays=True)
-    assert [one.limited for one in second.measures + third.measures] == [True, False]  # behind a layer: no colours
+    assert [one.reach for one in second.measures + third.measures] == [16, np.inf]  # behind a layer: no colours
 
 
 # --- there and back

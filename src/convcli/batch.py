@@ -132,10 +132,15 @@ def _collision(one: Job, other: Job) -> str:
     return f"{names} would both be written to {one.output}; give them different folders or names"
 
 
-def check_traces(jobs: Sequence[Job], settings: Settings) -> None:
-    """Raise ConvcliError if two inputs would be traced in one folder."""
+def check_traces(jobs: Sequence[Job], settings: Settings, labels: Sequence[str], kept: Sequence[Path]) -> None:
+    """Raise ConvcliError if two inputs would be traced in one folder, or a trace would harm another file of the run."""
     taken: dict[str, Job] = {}
+    needed = {_identity(one) for one in (*kept, *(job.source.path for job in jobs)) if one is not None}
     for job in jobs:
+        for sheet in trace_files(settings, job, labels):
+            for path in map(_identity, (sheet, sheet.with_suffix(".json"))):
+                if path in needed or any(one.writes(path) for one in jobs):
+                    raise ConvcliError(f"--trace: {path} is an input or an output of this run; trace elsewhere")
         other = taken.setdefault(_identity(trace_folder(settings, job)).casefold(), job)
         if other is not job:
             names = f"{other.source.name} and {job.source.name}"
@@ -177,7 +182,7 @@ def _run(job: Job, recipe: "Recipe", settings: Settings) -> Result:
     targets = job.outputs(1)
     if settings.existing is Existing.SKIP and targets and os.path.lexists(targets[0]):
         return Result(job, "skipped", outputs=tuple(targets))
-    shape = planned_shape(job.source, recipe) if job.split or settings.max_memory < math.inf else None
+    shape = planned_shape(job.source, job.format, recipe) if job.split or settings.max_memory < math.inf else None
     if shape and job.split:
         targets = job.outputs(shape.parts)
     targets = [_target(one, settings) for one in targets]
@@ -214,13 +219,10 @@ class Trace:
 
     def __init__(self, settings: Settings, job: Job, labels: Iterable[str]) -> None:
         self.settings = settings._replace(make_folders=True, in_place=False)
-        folder = trace_folder(settings, job)
-        names = [re.sub(r"[^\w.+-]+", "-", label).strip("-")[:40] for label in labels]
-        digits = max(2, len(str(len(names))))
-        self.stems = [folder / f"{number:0{digits}}-{name}" for number, name in enumerate(names, 1)]
-        for stem in self.stems:
-            _target(stem.with_name(f"{stem.name}.png"), self.settings)
-            _target(stem.with_name(f"{stem.name}.json"), self.settings)
+        self.sheets = trace_files(settings, job, labels)
+        for sheet in self.sheets:
+            _target(sheet, self.settings)
+            _target(sheet.with_suffix(".json"), self.settings)
 
     def sheet(self, number: int, layer: str, maps: Any) -> None:
         """Write what layer ``number`` gives, ``(C, H, W)``."""
@@ -228,18 +230,25 @@ class Trace:
         from convcli.images.writing import encode
 
         title = f"{number} {layer}: {'x'.join(map(str, maps.shape))}"
-        self._put(number, ".png", encode(contact_sheet(maps, title=title), "PNG"))
+        self._put(self.sheets[number - 1], encode(contact_sheet(maps, title=title), "PNG"))
 
     def rows(self, rows: Iterable[Row]) -> None:
         """Write the report's rows."""
         for number, row in enumerate(rows, 1):
-            self._put(number, ".json", (json.dumps(row.to_dict(), indent=2) + "\n").encode())
+            text = json.dumps(row.to_dict(), indent=2) + "\n"
+            self._put(self.sheets[number - 1].with_suffix(".json"), text.encode())
 
-    def _put(self, number: int, suffix: str, data: bytes) -> None:
-        stem = self.stems[number - 1]
-        target = _target(stem.with_name(stem.name + suffix), self.settings)
+    def _put(self, path: Path, data: bytes) -> None:
+        target = _target(path, self.settings)
         if self.settings.existing is not Existing.SKIP or not os.path.lexists(target):
             _write(target, data, self.settings)
+
+
+def trace_files(settings: Settings, job: Job, labels: Iterable[str]) -> list[Path]:
+    """The sheets of an input's layers."""
+    names = [re.sub(r"[^\w+-]+", "-", label).strip("-")[:40] for label in labels]
+    digits, folder = max(2, len(str(len(names)))), trace_folder(settings, job)
+    return [folder / f"{number:0{digits}}-{name}.png" for number, name in enumerate(names, 1)]
 
 
 def trace_folder(settings: Settings, job: Job) -> Path:

@@ -219,7 +219,10 @@ class Pipeline:
 
     def shapes(self, shape: Shape, itemsize: int = 4) -> list[Row]:
         """The shape report over an input ``(C, H, W)``; ShapeError at the first layer that does not fit."""
-        return list(report_rows(self.layers, shape, itemsize))
+        sizes = tuple(shape) if isinstance(shape, Sequence) else ()
+        if len(sizes) != 3 or not all(hasattr(one, "__index__") and one >= 1 for one in sizes):
+            raise ConvcliError(f"a shape is (C, H, W), whole numbers from 1, not {shape!r}")
+        return list(report_rows(self.layers, (int(sizes[0]), int(sizes[1]), int(sizes[2])), itemsize))
 
     def run(self, array: ArrayLike, *, method: str = AUTO, threads: int | None = None) -> Array:
         """What the stages make of ``(H, W)``, ``(C, H, W)`` or ``(N, C, H, W)``; the channel axis stays or comes if

@@ -37,6 +37,7 @@ from convcli.words import Alpha, Range
 Array = NDArray[Any]
 
 PICTURE_CHANNELS = (1, 3, 4)
+COPIES = {"NPY": 2, "NPZ": 2, "TIFF": 3}  # of a result on its way into a file, at most
 
 
 class Product(NamedTuple):
@@ -63,14 +64,15 @@ def produce(
     with np.errstate(all="ignore"):
         if source.is_array:
             array = read_numbers(source, recipe)
-            check_memory(_array_shape(array.shape, recipe).memory, max_memory)
+            check_memory(_array_shape(array.shape, file_format, recipe).memory, max_memory)
             return _from_array(array, file_format, recipe, split, watch)
         picture = _read(source, recipe)
         if in_place and picture.frames > 1:
             raise PictureError(
                 f"has {picture.frames} frames, of which only the first would stay; write it elsewhere with -o"
             )
-        check_memory(recipe.memory((picture.color.shape[2], *picture.size)), max_memory)
+        copies = COPIES.get(file_format, 0)
+        check_memory(recipe.memory((picture.color.shape[2], *picture.size), copies=copies), max_memory)
         product = _from_picture(picture, file_format, recipe, split, watch)
         if in_place and product.sheet:
             raise PictureError("its feature maps are no picture, and can't replace it; write them elsewhere with -o")
@@ -84,24 +86,28 @@ class Planned(NamedTuple):
     parts: int
 
 
-def planned_shape(source: Source, recipe: Recipe) -> Planned | None:
+def planned_shape(source: Source, file_format: str, recipe: Recipe) -> Planned | None:
     """What is known before an input is read; None for what comes through a pipe or as text."""
     if source.path is None or not source.path.is_file():
         return None
     if not source.is_array:
         shape, alpha = read_shape(source.path, recipe.max_pixels)
         rows = recipe.rows(shape)
-        return Planned(recipe.memory(shape), rows[-1].output[0] + (alpha and goes_with_alpha(recipe, rows)))
+        return Planned(
+            recipe.memory(shape, copies=COPIES.get(file_format, 0)),
+            rows[-1].output[0] + (alpha and goes_with_alpha(recipe, rows)),
+        )
     if source.path.suffix.lower() != ".npy":
         return None
     with source.path.open("rb") as file:
         claimed, _ = read_npy_header(file)
-    return _array_shape(claimed, recipe) if len(claimed) in (2, 3, 4) and 0 not in claimed else None
+    return _array_shape(claimed, file_format, recipe) if len(claimed) in (2, 3, 4) and 0 not in claimed else None
 
 
-def _array_shape(shape: tuple[int, ...], recipe: Recipe) -> Planned:
+def _array_shape(shape: tuple[int, ...], file_format: str, recipe: Recipe) -> Planned:
     items, one = prod(shape[:-3]), ((1, *shape)[-3], shape[-2], shape[-1])
-    return Planned(items * recipe.memory(one, 8), items * recipe.rows(one)[-1].output[0])
+    memory = recipe.memory(one, 8, items, COPIES.get(file_format, 0))
+    return Planned(memory, items * recipe.rows(one)[-1].output[0])
 
 
 def check_memory(needed: float, most: float) -> None:

@@ -56,14 +56,17 @@ class Recipe:
                 )
         return rows
 
-    def memory(self, shape: Shape, itemsize: int = 4) -> int:
-        """About how many bytes are in use at most over colours ``(C, H, W)``, activations of ``itemsize`` bytes.
+    def memory(self, shape: Shape, itemsize: int = 4, items: int = 1, copies: int = 0) -> int:
+        """About how many bytes are in use at most over inputs ``(C, H, W)``, activations of ``itemsize`` bytes.
 
-        A layer's input, output and weights, with the picture itself and what the engine's threads work in.
+        A layer's input, output and weights, or the result with its ``copies`` on the way into a file; and the picture
+        itself and what the engine's threads work in.
         """
         rows = self.rows(shape, itemsize)
-        layers = [(prod(row.input) + prod(row.output)) * itemsize + row.params * WEIGHT_BYTES for row in rows]
-        return max(layers) + prod(shape) * 2 + (self.threads or cores()) * ENGINE_BYTES
+        layers = [items * (prod(row.input) + prod(row.output)) * itemsize + row.params * WEIGHT_BYTES for row in rows]
+        copies += 2 if self.linear or self.mix != 1 or self.range is Range.MINMAX else 0
+        result = (1 + copies) * items * prod(rows[-1].output) * itemsize
+        return max(*layers, result) + items * prod(shape) * 2 + (self.threads or cores()) * ENGINE_BYTES
 
 
 class Outcome(NamedTuple):

@@ -239,7 +239,7 @@ def _count(n: int) -> str:
     for size, letter in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**4, "k")):
         if n >= size:
             return f"{n / (size if letter != 'k' else 1000):.3g} {letter}"
-    return str(n)
+    return f"{n:,}"
 
 
 def _percent(share: float) -> str:

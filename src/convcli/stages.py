@@ -5,6 +5,7 @@ positional values, then ``key=value`` and flags. ``* 10`` at its end repeats it.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ MAX_LAYERS = 10_000
 MAX_FILE_BYTES = 2**20
 LONGEST_NAME = 40
 MOST = 2**31
+WEIGHT_SUFFIXES = (".npy", ".npz", ".json", ".safetensors", ".toml", ".csv", ".txt")
 OPENING, CLOSING, QUOTES = "[(", "])", "'\""
 
 
@@ -56,7 +58,7 @@ def parse_stages(text: str, folder: Path | None = None) -> tuple[Stage, ...]:
 
 def read_stages(texts: list[str], folder: Path | None = None) -> Iterator[Stage]:
     """Every stage of a list. Raises ConvcliError that begins with the number and name of the one that is wrong."""
-    layers, learned = 0, False
+    layers, reach = 0, 1.0
     for number, text in enumerate(texts, 1):
         name = _name(text)
         try:
@@ -67,9 +69,16 @@ def read_stages(texts: list[str], folder: Path | None = None) -> Iterator[Stage]
         if layers > MAX_LAYERS:
             raise StageError(f"stage {number}, {name}: a pipeline has at most {MAX_LAYERS:,} layers", number)
         place = f"stage {number}, {name}: "
-        named = [one._replace(option=place + one.option, limited=not learned) for one in stage.measures]
+        named = [one._replace(option=place + one.option, reach=reach) for one in stage.measures]
         yield stage._replace(measures=tuple(named))
-        learned = learned or isinstance(stage.layer, Conv | Dense)  # behind these, values are no colours any more
+        reach *= _gain(stage.layer) ** stage.repeat
+
+
+def _gain(layer: Layer) -> float:
+    """How many times larger values can become, as far as that has to do with colours at all."""
+    if isinstance(layer, Filter):
+        return max(1.0, float(abs(layer.kernel.weights).sum()))
+    return math.inf if isinstance(layer, Conv | Dense) else 1.0
 
 
 def _name(text: str) -> str:
@@ -266,6 +275,13 @@ class Words:
         """A KERNEL; a name beats a file."""
         return read_kernel(text if find(text) else self.located(text))
 
+    def weights(self, text: str) -> Kernel:
+        """The kernel of a file of numbers."""
+        path = _file_in(Path(self.located(text)))
+        if path is not None and path.suffix.lower() not in WEIGHT_SUFFIXES:
+            raise ConvcliError(f"{text}: weights come from {' '.join(WEIGHT_SUFFIXES)} files")
+        return read_kernel(self.located(text))
+
     def window(self) -> dict[str, Any]:
         """What filters and convolutions share."""
         boundary = self.key("boundary", parse_boundary)
@@ -322,7 +338,7 @@ def _conv(words: Words) -> Conv:
             kernel = words.kernel(word)
             kernel.matrix()
     outputs, groups = words.key("out", _whole(1)), words.key("groups", _groups, 1)
-    weights = words.key("weights", lambda name: read_kernel(words.located(name)))
+    weights = words.key("weights", words.weights)
     seed = _seed(words)
     if sum(one is not None for one in (kernel, weights, seed)) > 1:
         raise ConvcliError("has two weights: give one of a kernel, weights= and init=")

@@ -17,11 +17,11 @@ class Amount(NamedTuple):
     value: float
     percent: bool = False
 
-    def check(self, option: str, *, pictures: bool, arrays: bool, least: float) -> float:
+    def check(self, option: str, *, pictures: bool, arrays: bool, least: float, reach: float = 1.0) -> float:
         """The value, refused where it can't mean what it says: ``128`` for a picture, ``%`` for plain numbers."""
         if arrays and self.percent:
             raise ConvcliError(f"{option}: % is for pictures; matrices and arrays are plain numbers")
-        if pictures and not least <= self.value <= 1:
+        if pictures and not least * reach <= self.value <= reach:
             white = 255 if abs(self.value) <= 255 else 65535
             code = self.value.is_integer() and least * white <= self.value <= white
             meant = f"; is {self.value / white:.3f} meant?" if code else ""
@@ -32,16 +32,17 @@ class Amount(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """An option's amount, whose meaning an input's kind decides, and the least it may be for a picture, if limited."""
+    """An option's amount, whose meaning an input's kind decides, the least it may be for a picture, and how many times
+    white values can be where it stands."""
 
     option: str
     amount: Amount
     least: float
-    limited: bool = True
+    reach: float = 1.0
 
     def check(self, *, pictures: bool, arrays: bool) -> None:
         """Raise ConvcliError where the amount can't mean what it says."""
-        self.amount.check(self.option, pictures=pictures and self.limited, arrays=arrays, least=self.least)
+        self.amount.check(self.option, pictures=pictures, arrays=arrays, least=self.least, reach=self.reach)
 
 
 def parse_sizes(text: str, count: tuple[int, ...], separator: str, form: str = "N or HxW") -> list[int]:

@@ -64,7 +64,7 @@ def apply(
     recipe = _recipe(layers, values, report)
     settings = _settings(files)._replace(trace=trace, max_memory=max_memory)
     if trace:
-        check_traces(jobs, settings)
+        check_traces(jobs, settings, [layer.label for layer in layers], kept)
     report_path = report.report and name_report(report.report, jobs, kept, settings.existing)
     talk = Talk(report, data_on_stdout=any(job.output is None for job in jobs))
     results = []

@@ -104,15 +104,16 @@ def _run(
         "boundary": window.boundary.value if isinstance(window.boundary, Amount) else window.boundary,
         "bias": window.bias and window.bias.value,
     }
-    if kernel.is_layer and kernel.weights.shape[1] == 1 < len(kernel.weights):
-        given["groups"] = len(kernel.weights)  # a kernel for each channel
+    given = {name: value for name, value in given.items() if value is not None}
+    if kernel.is_layer and kernel.weights.shape[1] == 1:
+        given["groups"] = None  # each channel by itself
     layer = make(
         kernel=kernel,
         stride=window.stride,
         dilation=window.dilation,
         flip=window.flip,
         keep_size=window.keep_size,
-        **{name: value for name, value in given.items() if value is not None},
+        **given,
     )
     if window.keep_size and layer.padding is Padding.VALID:
         raise ConvcliError("--keep-size: needs a padding to keep the size with, not valid; add -p same")

@@ -156,10 +156,11 @@ def _from_data(data: Any) -> Loaded:
     """The keys kernel, bias and made; others are left alone."""
     bias, made = 0.0, ""  # type: Any, str
     if isinstance(data, dict):
-        if "kernel" not in data:
+        key = next((one for one in ("kernel", "weight") if one in data), None)
+        if key is None:
             raise ConvcliError('there is no "kernel" in it; write {"kernel": [[...]], "bias": 0}')
         made = str(data.get("made", ""))
-        data, bias = data["kernel"], data.get("bias", 0.0)
+        data, bias = data[key], data.get("bias", 0.0)
     rows = as_matrix(data)
     if isinstance(bias, list):
         return Loaded(rows, as_matrix([bias])[0], made)

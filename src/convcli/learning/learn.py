@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from convcli.engine.conv import as_cells
 from convcli.engine.shapes import PaddingLike, Pair, PairLike, as_pair, conv_window
+from convcli.engine.threads import single_blas
 from convcli.errors import ConvcliError, PictureError, ShapeError
 from convcli.learning.fitting import Wish, descend, quick_fit, solve
 from convcli.learning.likeness import Likeness, closest
-from convcli.learning.moments import Example, Gathered, Geometry, added, gather
+from convcli.learning.moments import MOST_PRODUCTS, Example, Gathered, Geometry, gather
 from convcli.words import Learning, Padding
 
 Array = NDArray[Any]
@@ -27,6 +28,7 @@ FARTHEST = 8  # pixels that one picture may be shifted against the other
 SEARCHED = 192  # rows and columns in which a shift is looked for
 SHIFTED = 0.5  # times the error without a shift: above it there is none
 STEPS = 1000
+MOST_WEIGHTS = 2_500  # of a kernel: their products take 50 MB
 DUST = 1e-9  # of the greatest weight: below it lies rounding
 NOTHING_KNOWN = Wish()
 
@@ -34,6 +36,9 @@ NOTHING_KNOWN = Wish()
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """What was found: ``kernel`` ``(kh, kw)``, or a weight ``(c_out, c_in, kh, kw)`` with a ``bias`` for each output.
+
+    ``held_error`` is the mean squared error on rows held out, ``rounding`` the least that can be expected of stored
+    codes, ``exact`` the summed error that least squares leaves. ``patches`` of ``windows`` were heeded.
 
     ``loss`` is the summed squared error before each step of gradient descent, or the final one; ``r2`` the share of the
     variance explained on rows held out; ``psnr`` of all rows, in dB; ``condition`` that of the normal
@@ -50,19 +55,24 @@ class Fit:
     condition: float
     unsure: NDArray[np.bool_]
     patches: int
+    windows: int
     clipped: float
     shift: Pair
     method: Learning
     closest: Likeness | None = None
     rate: float | None = None
+    held_error: float = np.inf
+    rounding: float = 0.0
+    exact: float | None = None
     steps: int = 1
     interrupted: bool = False
     identical: bool = False
+    with_bias: bool = False
 
     @property
     def explains(self) -> bool:
         """Whether a kernel of this size explains the pair."""
-        return self.r2 >= EXPLAINED
+        return self.r2 >= EXPLAINED or self.held_error < self.rounding
 
     @property
     def identity(self) -> bool:
@@ -107,6 +117,10 @@ class Task:
             raise ConvcliError(f"steps must be from 1, not {self.steps}")
         if self.size is None and as_pair(self.stride, "stride") != (1, 1):
             raise ConvcliError("the size can't be found with a stride; give it")
+        if self.size is not None and prod(self.size) > MOST_WEIGHTS:
+            raise ConvcliError(f"at most {MOST_WEIGHTS:,} weights are learned at once, not {prod(self.size):,}")
+        if self.rate is not None and self.method is not Learning.DESCENT:
+            raise ConvcliError("--lr is for gradient descent, the method gd")
         if self.rate is not None and not 0 < self.rate < np.inf:
             raise ConvcliError(f"--lr, the step of gradient descent, must be above 0, not {self.rate:g}")
         if self.start is None:
@@ -170,11 +184,19 @@ def learn_kernel(
 
 def learn(examples: Sequence[Example], task: Task) -> Fit:
     """The kernel that explains all the examples best. Raises ConvcliError."""
+    with single_blas:  # many small systems: threads would cost more than they save
+        return _learn(examples, task)
+
+
+def _learn(examples: Sequence[Example], task: Task) -> Fit:
     task.check()
     _check(examples, task)
     asked = task.steps
     single = not (task.layer or task.per_channel)
     size = task.size or _largest(examples[0])
+    if prod(size) * (len(examples[0].before) if task.layer else 1) > MOST_WEIGHTS:
+        words = f"a kernel of {size[0]}x{size[1]} is too much: at most {MOST_WEIGHTS:,} weights are learned at once"
+        raise ShapeError(examples[0].error(words))
     geometries = [geometry_of(one, size, task) for one in examples]
     shift = _shift(examples[0], geometries[0], auto=task.size is None) if single else (0, 0)
     geometries = [one._replace(before=_plus(one.before, shift)) for one in geometries]
@@ -182,7 +204,7 @@ def learn(examples: Sequence[Example], task: Task) -> Fit:
         _gathered(examples, geometries, task, output) for output in range(1 if single else len(examples[0].after))
     ]
     channels = len(examples[0].before) if task.layer else 1
-    if task.size is None:
+    if task.size is None and max(size) <= LARGEST:
         size, index = smallest_size(outputs, channels, size, task.wish)
         outputs = [one.part(index) for one in outputs]
     found: list[_Found] = []
@@ -206,12 +228,17 @@ def learn(examples: Sequence[Example], task: Task) -> Fit:
         condition=max(one.condition for one in found),
         unsure=(unsure[0, 0] if single else unsure) > UNSURE,
         patches=count,
+        windows=sum(one.windows for one in outputs),
         clipped=sum(one.clipped() for one in examples) / sum(one.after.size for one in examples),
         shift=shift,
         method=task.method,
         closest=closest(kernel[0, 0]) if single else None,
         rate=found[0].rate,
+        held_error=max(one.held_error for one in found),
+        rounding=2 * max(one.rounding() for one in examples),
+        exact=sum(one.exact for one in found),
         steps=min(len(one.losses) for one in found),
+        with_bias=task.wish.bias,
         identical=all(one.identical() for one in examples),
         interrupted=task.method is Learning.DESCENT and task.steps < asked,
     )
@@ -223,6 +250,8 @@ class _Found(NamedTuple):
     weights: Array
     losses: list[float]
     error: float
+    exact: float
+    held_error: float
     r2: float
     condition: float
     unsure: Array
@@ -244,8 +273,17 @@ def _fitted(gathered: Gathered, channels: int, size: Pair, task: Task, number: i
         start = _start(task, channels * prod(size), number)
         weights, losses, rate = descend(everything, start, task.steps, task.rate, task.wish.bias)
         judged, _, _ = descend(train, start, len(losses), rate, task.wish.bias) if enough else (weights, 0, 0)
-    error = everything.loss(weights)
-    return _Found(weights, losses, error, held.r2(judged), solution.condition, solution.unsure, rate)
+    return _Found(
+        weights,
+        losses,
+        everything.loss(weights),
+        everything.loss(solution.weights),
+        held.loss(judged) / max(1, held.patches),
+        held.r2(judged),
+        solution.condition,
+        solution.unsure,
+        rate,
+    )
 
 
 def _start(task: Task, n: int, number: int) -> Array:
@@ -266,6 +304,10 @@ def _check(examples: Sequence[Example], task: Task) -> None:
             raise PictureError(one.error("the pictures must be finite, but one holds NaN or infinity"))
     if all(np.ptp(plane) == 0 for one in examples for plane in one.before):
         raise PictureError("nothing to learn from: the first picture is one value all over")
+    if task.start is not None and task.start.ndim == 2 and task.size and task.start.shape != task.size:
+        raise ShapeError(
+            f"the start is {'x'.join(map(str, task.start.shape))}, but the kernel {task.size[0]}x{task.size[1]}"
+        )
     if task.start is not None and task.layer:
         wanted = prod(task.size or (0, 0)) * len(examples[0].before)
         if task.start.size != wanted:
@@ -324,13 +366,18 @@ def _centre(size: int) -> int:
 
 def _gathered(examples: Sequence[Example], geometries: Sequence[Geometry], task: Task, output: int) -> Gathered:
     """The moments of all that one kernel has to explain."""
+    asked = [
+        (example, geometry, target)
+        for example, geometry in zip(examples, geometries, strict=True)
+        for target in ([output] if task.layer or task.per_channel else range(len(example.after)))
+    ]
+    outputs = len(examples[0].after) if task.layer or task.per_channel else 1
+    most = MOST_PRODUCTS / (len(asked) * outputs)
     parts = []
-    for example, geometry in zip(examples, geometries, strict=True):
-        targets = [output] if task.layer or task.per_channel else range(len(example.after))
-        for target in targets:
-            channels = slice(None) if task.layer else slice(target, target + 1)
-            parts.append(gather(example.of(channels, target), geometry, threads=task.threads))
-    return Gathered(*(added(one) for one in zip(*parts, strict=True)))
+    for example, geometry, target in asked:
+        channels = slice(None) if task.layer else slice(target, target + 1)
+        parts.append(gather(example.of(channels, target), geometry, most=most, threads=task.threads))
+    return Gathered.of(parts)
 
 
 def _shift(example: Example, geometry: Geometry, *, auto: bool) -> Pair:

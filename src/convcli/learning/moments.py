@@ -22,7 +22,7 @@ Array = NDArray[Any]
 HELD_OUT = 5  # of so many bands of rows one is held out
 BAND = 8  # rows of a band
 TILE = 4096  # patches at a time: they stay in cache
-MOST_PRODUCTS = 8e10  # multiply-adds that moments may take; of a larger pair every few bands are enough
+MOST_PRODUCTS = 4e10  # multiply-adds that moments may take; of a larger pair every few bands are enough
 
 
 class Moments(NamedTuple):
@@ -62,10 +62,11 @@ class Moments(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """The moments of rows to learn from and of rows held out."""
+    """The moments of rows to learn from and of rows held out, and how many windows there are in all."""
 
     train: Moments
     held: Moments
+    windows: int
 
     @property
     def all(self) -> Moments:
@@ -75,7 +76,15 @@ class Gathered(NamedTuple):
     def part(self, index: Array) -> "Gathered":
         """Those of some of the weights, the 1 behind them included."""
         index = np.append(index, -1)
-        return Gathered(*(Moments(one.gram[np.ix_(index, index)], one.cross[index], one.energy) for one in self))
+        place = np.ix_(index, index)
+        train, held = (Moments(one.gram[place], one.cross[index], one.energy) for one in self[:2])
+        return Gathered(train, held, self.windows)
+
+    @classmethod
+    def of(cls, parts: "Iterable[Gathered]") -> "Gathered":
+        """Several taken together."""
+        train, held, windows = zip(*parts, strict=True)
+        return cls(added(train), added(held), sum(windows))
 
 
 class Geometry(NamedTuple):
@@ -108,6 +117,10 @@ class Example(NamedTuple):
         """What is wrong, with the example's name in front."""
         return f"{self.name}: {what}" if self.name else what
 
+    def rounding(self) -> float:
+        """The mean square of what rounding to codes takes away: a twelfth of a step's square."""
+        return 1 / (12 * self.white[1] ** 2) if self.after.dtype.kind in "iu" and self.white[1] > 1 else 0.0
+
     def identical(self) -> bool:
         """Whether nothing changed."""
         return self.white[0] == self.white[1] and np.array_equal(self.before, self.after)
@@ -124,10 +137,13 @@ class Example(NamedTuple):
         return sum(int(np.count_nonzero((one <= low) | (one >= high))) for one in self.after)
 
 
-def gather(example: Example, geometry: Geometry, *, threads: int | None = None) -> Gathered:
+def gather(
+    example: Example, geometry: Geometry, *, most: float = MOST_PRODUCTS, threads: int | None = None
+) -> Gathered:
     """The moments of an example's channels before under its first channel after, in units of white.
 
-    Raises ShapeError if no window lies inside.
+    Of a pair that would take more than ``most`` multiply-adds, bands of rows evenly spread over it are heeded. Raises
+    ShapeError if no window lies inside.
     """
     before, after = example.before, example.after[0]
     channels, height, width = before.shape
@@ -137,7 +153,7 @@ def gather(example: Example, geometry: Geometry, *, threads: int | None = None) 
         raise ShapeError(f"no {geometry.kernel[0]}x{geometry.kernel[1]} window lies inside {height}x{width}")
     n = channels * prod(geometry.kernel)
     products = len(rows) * len(columns) * n * n / 2
-    every = max(1, round(products / MOST_PRODUCTS))
+    every = max(1, round(products / most))
     high = min(BAND, max(1, len(rows) // (2 * HELD_OUT)))
     bands = [range(top, min(top + high, rows.stop)) for top in range(rows.start, rows.stop, high)]
     done: list[Gathered] = []
@@ -146,12 +162,12 @@ def gather(example: Example, geometry: Geometry, *, threads: int | None = None) 
         sums = [Moments.none(n), Moments.none(n)]
         for held, band in tasks:
             sums[held] = sums[held].plus(_of_band(example, geometry, band, columns))
-        done.append(Gathered(*sums))
+        done.append(Gathered(sums[0], sums[1], 0))
 
     tasks = [(number % HELD_OUT == HELD_OUT - 1, band) for number, band in enumerate(bands)]
     kept = [task for number, task in enumerate(tasks) if number // HELD_OUT % every == 0]
     share(work, kept, (threads or cores()) if products > 1e7 else 1)
-    return Gathered(*(added(parts) for parts in zip(*done, strict=True)))
+    return Gathered.of(done)._replace(windows=len(rows) * len(columns))
 
 
 def added(moments: Iterable[Moments]) -> Moments:
