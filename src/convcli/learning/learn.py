@@ -23,7 +23,10 @@ UNSURE = 0.05  # the share of a weight that may lie in such combinations
 EXPLAINED = 0.9  # of the variance on rows held out: below it no kernel explains a pair
 LARGEST = 15  # rows and columns of a kernel whose size is looked for
 ENOUGH = 1.02  # times the least error that any size leaves on rows held out
-SMALL = 5  # rows and columns of the window in which a shift is looked for if a size is, too
+SMALL, MIDDLING = (
+    5,
+    9,
+)  # most rows and columns of the window in which a shift is looked for: if a size is, too, and if not
 FARTHEST = 8  # pixels that one picture may be shifted against the other
 SEARCHED = 192  # rows and columns in which a shift is looked for
 SHIFTED = 0.5  # times the error without a shift: above it there is none
@@ -383,7 +386,8 @@ def _gathered(examples: Sequence[Example], geometries: Sequence[Geometry], task:
 def _shift(example: Example, geometry: Geometry, *, auto: bool) -> Pair:
     """How far the second picture is shifted, looked for in the middle of the first one: (0, 0) unless a shift leaves
     much less error. Of shifts that do about as well, since the kernel has room to move in its window, the middle."""
-    size = (min(geometry.kernel[0], SMALL), min(geometry.kernel[1], SMALL)) if auto else geometry.kernel
+    most = SMALL if auto else MIDDLING
+    size = min(geometry.kernel[0], most), min(geometry.kernel[1], most)
     if geometry.stride != (1, 1) or min(example.after.shape[1:]) < 3 * FARTHEST + max(size):
         return 0, 0
     middle = _minus(geometry.before, (_centre(geometry.kernel[0]), _centre(geometry.kernel[1])))

@@ -42,6 +42,13 @@ class Moments(NamedTuple):
         """Those of both."""
         return Moments(self.gram + other.gram, self.cross + other.cross, self.energy + other.energy)
 
+    def divided(self, before: float, after: float) -> "Moments":
+        """Those of patches and targets divided by codes of white."""
+        scale = np.full(len(self.cross), 1 / before)
+        scale[-1] = 1
+        gram = self.gram * scale * scale[:, None]
+        return Moments(gram, self.cross * scale / after, self.energy / after**2)
+
     @property
     def patches(self) -> int:
         """Patches."""
@@ -167,7 +174,9 @@ def gather(
     tasks = [(number % HELD_OUT == HELD_OUT - 1, band) for number, band in enumerate(bands)]
     kept = [task for number, task in enumerate(tasks) if number // HELD_OUT % every == 0]
     share(work, kept, (threads or cores()) if products > 1e7 else 1)
-    return Gathered.of(done)._replace(windows=len(rows) * len(columns))
+    codes = Gathered.of(done)
+    train, held = (one.divided(*example.white) for one in codes[:2])
+    return Gathered(train, held, len(rows) * len(columns))
 
 
 def added(moments: Iterable[Moments]) -> Moments:
@@ -192,9 +201,7 @@ def _of_band(example: Example, geometry: Geometry, rows: range, columns: range) 
         patches = np.ones((n + 1, len(rows) * wide))
         patches[:n].reshape(shape)[...] = as_strided(corner, shape, (plane, line, value, sy * line, sx * value))
         codes = after[rows.start : rows.stop, left : left + wide].ravel()
-        target = codes / example.white[1]
-        if example.white[0] != 1:
-            patches[:n] /= example.white[0]
+        target = codes.astype(np.float64)
         if example.limits is not None:
             heeded = (codes > example.limits[0]) & (codes < example.limits[1])
             patches *= heeded
