@@ -1,9 +1,7 @@
 """``convcli learn BEFORE AFTER -k HxW|auto``: the kernel that turns one picture into another."""
 
 import json
-import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +21,7 @@ from convcli.cli.options import (
 from convcli.cli.targets import check_target, write_target
 from convcli.errors import ConvcliError, PictureError, ShapeError, one_line
 from convcli.kernels.reading import read_kernel
+from convcli.kernels.writing import PLAIN_SUFFIXES, RICH_SUFFIXES, kernel_bytes
 from convcli.matrices import format_array, parse_matrix, read_array
 from convcli.sources import exists, find_sources
 from convcli.values import parse_sizes
@@ -36,14 +35,7 @@ if TYPE_CHECKING:
     from convcli.learning.moments import Example
 
 AUTO_SIZE = "auto"
-BARS = "▁▂▃▄▅▆▇█"
-SPARKS = 40
-MOST_NAMED = 9  # places of unsure weights
 LONGEST_NAME = 40
-ALIKE = 0.9  # the least correlation that is worth a name
-SLOW = 1.1  # times the least loss from which descent was too short
-EXACT = 140  # dB from which an error is rounding
-RICH_SUFFIXES, PLAIN_SUFFIXES = (".json", ".toml", ".npz"), (".npy", ".csv", ".txt")
 
 
 @option_parser
@@ -120,6 +112,7 @@ def learn_command(
     """
     from convcli.learning.fitting import Wish
     from convcli.learning.learn import Task, learn
+    from convcli.learning.report import record, sentences
 
     task = Task(
         size=None if size == AUTO_SIZE else size,
@@ -150,15 +143,17 @@ def learn_command(
     made = f"learned from {_short(names[0][0])} and {_short(names[0][1])}"
     made += f" and {len(names) - 1} more" if len(names) > 1 else ""
     if output:
-        write_target("-o", output, _kernel_file(fit, made, output.suffix.lower()), force)
+        how = f"{fit.method}, {len(fit.loss)} steps of {fit.rate:.6g}" if fit.rate else str(fit.method)
+        said = f"{made}, {how}, R2 {fit.r2:.6f}"
+        write_target("-o", output, kernel_bytes(fit.kernel, fit.bias, said, output.suffix.lower()), force)
     if plot:
         write_target("--plot", plot, _drawn(fit, made, plot), force)
     if json_lines:
-        print(json.dumps(_record(fit)))
+        print(json.dumps(record(fit)))
     else:
         print(output or format_array(fit.kernel).rstrip())
     if not quiet:
-        for line in _said(fit, made):
+        for line in sentences(fit, made):
             print(one_line(line), file=sys.stderr)
     return ExitStatus.INTERRUPTED if fit.interrupted else ExitStatus.DONE
 
@@ -246,107 +241,6 @@ def _codes(name: str, gray: bool, max_pixels: int) -> "tuple[NDArray[Any], float
         raise PictureError(f"{name}: {error}") from None
     picture = picture.gray() if gray else picture
     return np.moveaxis(picture.pixels, 2, 0), picture.white, picture.pixels.dtype.kind != "f" or gray
-
-
-def _record(fit: "Fit") -> dict[str, Any]:
-    """The JSON object; numbers that JSON does not know are null."""
-    return {
-        "kernel": fit.kernel.tolist(),
-        "bias": fit.bias if isinstance(fit.bias, float) else fit.bias.tolist(),
-        "loss": list(fit.loss),
-        "r2": fit.r2,
-        "closest": fit.closest._asdict() if fit.closest else None,
-        "explains": fit.explains,
-        "psnr": fit.psnr if math.isfinite(fit.psnr) else None,
-        "condition": fit.condition if math.isfinite(fit.condition) else None,
-        "unsure": fit.unsure.tolist(),
-        "patches": fit.patches,
-        "clipped": fit.clipped,
-        "shift": list(fit.shift),
-        "method": fit.method,
-        "lr": fit.rate,
-    }
-
-
-def _kernel_file(fit: "Fit", made: str, suffix: str) -> bytes:
-    """A kernel as ``-k`` reads it again; in JSON and TOML with how it was made."""
-    import io
-
-    import numpy as np
-
-    how = f"{fit.method}, {len(fit.loss)} steps of {fit.rate:.6g}" if fit.rate else str(fit.method)
-    said = f"{made}, {how}, R2 {fit.r2:.6f}"
-    bias = fit.bias if isinstance(fit.bias, float) else fit.bias.tolist()
-    if suffix == ".json":
-        return (json.dumps({"kernel": fit.kernel.tolist(), "bias": bias, "made": said}, indent=2) + "\n").encode()
-    if suffix == ".toml":
-        return f"kernel = {fit.kernel.tolist()}\nbias = {bias}\nmade = {json.dumps(said)}\n".encode()
-    buffer = io.BytesIO()
-    if suffix == ".npz":
-        np.savez(buffer, kernel=fit.kernel, bias=fit.bias)
-    elif suffix == ".npy":
-        np.save(buffer, fit.kernel)
-    else:
-        separator = "," if suffix == ".csv" else " "
-        rows = "\n".join(separator.join(repr(float(one)) for one in row) for row in fit.kernel)
-        return f"{rows}\n".encode()
-    return buffer.getvalue()
-
-
-def _said(fit: "Fit", made: str) -> Iterator[str]:
-    """What was found, and how far it can be trusted, for people."""
-    size = "x".join(map(str, fit.kernel.shape))
-    heeded = f"{fit.patches:,} patches" + (
-        f" of {fit.windows:,}, evenly spread" if fit.patches < fit.windows / 2 else ""
-    )
-    yield f"{size} kernel {made}, by {heeded}"
-    if fit.interrupted:
-        yield f"stopped after {fit.steps} steps"
-    psnr = "exact" if not math.isfinite(fit.psnr) or fit.psnr > EXACT else f"PSNR {fit.psnr:.1f} dB"
-    yield f"R2 {fit.r2:.6f} on rows held out, {psnr}, condition {fit.condition:.2g}"
-    if not fit.explains:
-        yield f"no {size} kernel explains this pair" + (
-            "" if fit.with_bias else "; if something is added, too, try --bias"
-        )
-    if len(fit.loss) > 1:
-        yield f"loss {_sparkline(fit.loss)} {fit.loss[0]:.4g} to {fit.loss[-1]:.4g}, --lr {fit.rate:.4g}"
-        every = max(1, len(fit.loss) // 5)
-        shown = "  ".join(f"{one:.3f}" if one >= 0.001 else f"{one:.3g}" for one in fit.loss[every - 1 :: every])
-        yield f"     every {every} steps: {shown}" if every > 1 else f"     {shown}"
-        if fit.exact is not None and fit.loss[-1] > SLOW * fit.exact + 1e-9 * fit.loss[0]:
-            yield f"not there yet: least squares leaves {fit.exact:.3g}; take more steps, or --method lstsq"
-    if fit.closest and abs(fit.closest.correlation) >= ALIKE:
-        yield f"{fit.closest.correlation:.4f} like {fit.closest.name}, scale {fit.closest.scale:.4g}"
-    elif fit.closest:
-        yield "like no named kernel"
-    if fit.identical:
-        yield "the pictures are identical"
-    if any(fit.shift):
-        (down, right), (low, side) = (
-            map(abs, fit.shift),
-            ("higher" if fit.shift[0] < 0 else "lower", "left" if fit.shift[1] < 0 else "right"),
-        )
-        yield f"the second picture lies {down} rows {low} and {right} columns to the {side}; the kernel leaves that out"
-    if fit.clipped:
-        yield f"{100 * fit.clipped:.2g} % of its values are at 0 or white, and were left out; --keep-clipped heeds them"
-    if fit.unsure.any():
-        places = [",".join(map(str, place)) for place in zip(*fit.unsure.nonzero(), strict=True)]
-        named = f" ({' '.join(places)})" if len(places) <= MOST_NAMED else ""
-        unsure = f"{len(places)} of {fit.unsure.size} weights{named}"
-        yield f"{unsure} are not told by these pictures, too smooth for that; of all that fit, these are the least"
-
-
-def _sparkline(losses: tuple[float, ...]) -> str:
-    """Losses on a logarithmic scale, in at most 40 letters."""
-    chosen = (
-        [losses[round(one * (len(losses) - 1) / (SPARKS - 1))] for one in range(SPARKS)]
-        if len(losses) > SPARKS
-        else losses
-    )
-    floor = max(max(chosen) * 1e-12, 1e-300)
-    heights = [math.log10(max(one, floor)) for one in chosen]
-    low, high = min(heights), max(heights)
-    return "".join(BARS[round((one - low) / (high - low or 1) * (len(BARS) - 1))] for one in heights)
 
 
 def _drawn(fit: "Fit", made: str, path: Path) -> bytes:

@@ -9,27 +9,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convcli.engine.conv import as_cells
-from convcli.engine.shapes import PaddingLike, Pair, PairLike, as_pair, conv_window
+from convcli.engine.shapes import PaddingLike, Pair, PairLike, as_pair
 from convcli.engine.threads import single_blas
 from convcli.errors import ConvcliError, PictureError, ShapeError
-from convcli.learning.fitting import Wish, descend, quick_fit, solve
+from convcli.learning.fitting import Wish, descend, solve
 from convcli.learning.likeness import Likeness, closest
 from convcli.learning.moments import MOST_PRODUCTS, Example, Gathered, Geometry, gather
-from convcli.words import Learning, Padding
+from convcli.learning.search import LARGEST, find_shift, geometry_of, largest_size, plus, smallest_size
+from convcli.words import Learning
 
 Array = NDArray[Any]
 
-UNSURE = 0.05  # the share of a weight that may lie in such combinations
+UNSURE = 0.05  # the share of a weight that may lie in combinations which the pictures do not tell
 EXPLAINED = 0.9  # of the variance on rows held out: below it no kernel explains a pair
-LARGEST = 15  # rows and columns of a kernel whose size is looked for
-ENOUGH = 1.02  # times the least error that any size leaves on rows held out
-SMALL, MIDDLING = (
-    5,
-    9,
-)  # most rows and columns of the window in which a shift is looked for: if a size is, too, and if not
-FARTHEST = 8  # pixels that one picture may be shifted against the other
-SEARCHED = 192  # rows and columns in which a shift is looked for
-SHIFTED = 0.5  # times the error without a shift: above it there is none
 STEPS = 1000
 MOST_WEIGHTS = 2_500  # of a kernel: their products take 50 MB
 DUST = 1e-9  # of the greatest weight: below it lies rounding
@@ -40,14 +32,12 @@ NOTHING_KNOWN = Wish()
 class Fit:
     """What was found: ``kernel`` ``(kh, kw)``, or a weight ``(c_out, c_in, kh, kw)`` with a ``bias`` for each output.
 
-    ``held_error`` is the mean squared error on rows held out, ``rounding`` the least that can be expected of stored
-    codes, ``exact`` the summed error that least squares leaves. ``patches`` of ``windows`` were heeded.
-
-    ``loss`` is the summed squared error before each step of gradient descent, or the final one; ``r2`` the share of the
-    variance explained on rows held out; ``psnr`` of all rows, in dB; ``condition`` that of the normal
-    equations. ``unsure`` marks weights that the pictures do not tell,
-    ``clipped`` is the share of cells left out as clipped. ``shift`` is how far, in pixels, the second
-    picture lies behind the first.
+    ``loss`` is the summed squared error before each step of gradient descent, or the final one, and ``exact`` what
+    least squares leaves of it. ``r2`` is the share of the variance explained on rows held out, ``held_error`` the mean
+    squared error there, and ``rounding`` the least that can be expected of stored codes. ``psnr`` is of all rows, in
+    dB, ``condition`` that of the normal equations. ``unsure`` marks weights that the pictures do not tell. ``patches``
+    of ``windows`` were heeded; ``clipped`` is the share of cells left out as clipped. ``shift`` is how many rows lower
+    and columns to the right the second picture lies.
     """
 
     kernel: Array
@@ -196,13 +186,14 @@ def _learn(examples: Sequence[Example], task: Task) -> Fit:
     _check(examples, task)
     asked = task.steps
     single = not (task.layer or task.per_channel)
-    size = task.size or _largest(examples[0])
+    size = task.size or largest_size(examples[0])
     if prod(size) * (len(examples[0].before) if task.layer else 1) > MOST_WEIGHTS:
         words = f"a kernel of {size[0]}x{size[1]} is too much: at most {MOST_WEIGHTS:,} weights are learned at once"
         raise ShapeError(examples[0].error(words))
-    geometries = [geometry_of(one, size, task) for one in examples]
-    shift = _shift(examples[0], geometries[0], auto=task.size is None) if single else (0, 0)
-    geometries = [one._replace(before=_plus(one.before, shift)) for one in geometries]
+    stride = as_pair(task.stride, "stride")
+    geometries = [geometry_of(one, size, task.padding, stride) for one in examples]
+    shift = find_shift(examples[0], geometries[0], auto=task.size is None) if single else (0, 0)
+    geometries = [one._replace(before=plus(one.before, shift)) for one in geometries]
     outputs = [
         _gathered(examples, geometries, task, output) for output in range(1 if single else len(examples[0].after))
     ]
@@ -214,9 +205,22 @@ def _learn(examples: Sequence[Example], task: Task) -> Fit:
     for number, one in enumerate(outputs):
         found.append(_fitted(one, channels, size, task, number))
         task = replace(task, steps=len(found[-1].losses)) if task.method is Learning.DESCENT else task  # after Ctrl-C
+    return _summary(examples, replace(task, steps=asked), outputs, found, (channels, *size), shift)
+
+
+def _summary(
+    examples: Sequence[Example],
+    task: Task,
+    outputs: Sequence[Gathered],
+    found: Sequence["_Found"],
+    shape: tuple[int, int, int],
+    shift: Pair,
+) -> Fit:
+    """The fits of all outputs as one, each of a kernel ``(channels, kh, kw)``."""
+    single = not (task.layer or task.per_channel)
     weights = np.array([one.weights for one in found])
     weights[np.abs(weights) < DUST * np.abs(weights).max()] = 0
-    kernel = weights[:, :-1].reshape(len(found), channels, *size)
+    kernel = weights[:, :-1].reshape(len(found), *shape)
     steps = max(len(one.losses) for one in found)
     loss = np.sum([one.losses + one.losses[-1:] * (steps - len(one.losses)) for one in found], axis=0)
     count = sum(one.all.patches for one in outputs)
@@ -243,7 +247,7 @@ def _learn(examples: Sequence[Example], task: Task) -> Fit:
         steps=min(len(one.losses) for one in found),
         with_bias=task.wish.bias,
         identical=all(one.identical() for one in examples),
-        interrupted=task.method is Learning.DESCENT and task.steps < asked,
+        interrupted=task.method is Learning.DESCENT and min(len(one.losses) for one in found) < task.steps,
     )
 
 
@@ -317,56 +321,6 @@ def _check(examples: Sequence[Example], task: Task) -> None:
             raise ShapeError(f"the start has {task.start.size} numbers, but the kernel {wanted}")
 
 
-def geometry_of(example: Example, size: Pair, task: Task) -> Geometry:
-    """How the outputs of a pair lie over its input. Raises ShapeError that says which sizes would fit."""
-    given, wanted = example.before.shape[1:], example.after.shape[1:]
-    stride = as_pair(task.stride, "stride")
-    words = [Padding.SAME, Padding.VALID, Padding.FULL] if task.padding is None else [task.padding]
-    tried = []
-    for padding in words:
-        try:
-            window = conv_window((given[0], given[1]), size, padding=padding, stride=stride)
-        except ShapeError:
-            continue
-        if window.output == wanted:
-            return Geometry(size, stride, (window.pads[0][0], window.pads[1][0]))
-        tried.append(f"{window.output[0]}x{window.output[1]} ({padding})")
-    steps = f" and stride {stride[0]}x{stride[1]}" if stride != (1, 1) else ""
-    made = f"a {size[0]}x{size[1]} kernel{steps} makes {given[0]}x{given[1]} into {' or '.join(tried) or 'nothing'}"
-    raise ShapeError(example.error(f"{made}, but the second picture is {wanted[0]}x{wanted[1]}"))
-
-
-def _largest(example: Example) -> Pair:
-    """The largest size to look at: odd, or what the sizes of the pictures leave no choice about."""
-    given, wanted = example.before.shape[1:], example.after.shape[1:]
-    less = [n - m for n, m in zip(given, wanted, strict=True)]
-    if any(less) and (min(less) >= 0 or max(less) <= 0):
-        return abs(less[0]) + 1, abs(less[1]) + 1
-    most = (min(LARGEST, (n + 1) // 2) for n in given)
-    height, width = (n - 1 + n % 2 for n in most)
-    return height, width
-
-
-def smallest_size(outputs: Sequence[Gathered], channels: int, size: Pair, wish: Wish) -> tuple[Pair, Array]:
-    """The least kernel around the same centre that does about as well on rows held out, and where its weights are."""
-    places = np.arange(channels * prod(size)).reshape(channels, *size)
-    errors, index = {}, {}
-    for height, width in np.ndindex(*size):
-        top, left = (_centre(size[0]) - _centre(height + 1)), (_centre(size[1]) - _centre(width + 1))
-        chosen = places[:, top : top + height + 1, left : left + width + 1].ravel()
-        parts = [one.part(chosen) for one in outputs]
-        index[height + 1, width + 1] = chosen
-        errors[height + 1, width + 1] = sum(one.held.loss(quick_fit(one.train, wish.bias)) for one in parts)
-    enough = ENOUGH * min(errors.values()) + 1e-12 * sum(one.held.energy for one in outputs)
-    best = min((one for one in errors if errors[one] <= enough), key=lambda one: (prod(one), one))
-    return best, index[best]
-
-
-def _centre(size: int) -> int:
-    """The cell of a kernel that ``same`` keeps in place."""
-    return (size - 1) // 2
-
-
 def _gathered(examples: Sequence[Example], geometries: Sequence[Geometry], task: Task, output: int) -> Gathered:
     """The moments of all that one kernel has to explain."""
     asked = [
@@ -381,43 +335,3 @@ def _gathered(examples: Sequence[Example], geometries: Sequence[Geometry], task:
         channels = slice(None) if task.layer else slice(target, target + 1)
         parts.append(gather(example.of(channels, target), geometry, most=most, threads=task.threads))
     return Gathered.of(parts)
-
-
-def _shift(example: Example, geometry: Geometry, *, auto: bool) -> Pair:
-    """How far the second picture is shifted, looked for in the middle of the first one: (0, 0) unless a shift leaves
-    much less error. Of shifts that do about as well, since the kernel has room to move in its window, the middle."""
-    most = SMALL if auto else MIDDLING
-    size = min(geometry.kernel[0], most), min(geometry.kernel[1], most)
-    if geometry.stride != (1, 1) or min(example.after.shape[1:]) < 3 * FARTHEST + max(size):
-        return 0, 0
-    middle = _minus(geometry.before, (_centre(geometry.kernel[0]), _centre(geometry.kernel[1])))
-    before = _plus(middle, (_centre(size[0]) + FARTHEST, _centre(size[1]) + FARTHEST))
-    wide = Geometry((size[0] + 2 * FARTHEST, size[1] + 2 * FARTHEST), (1, 1), before)
-    rows, columns = (
-        wide.inside(axis, example.before.shape[axis + 1], example.after.shape[axis + 1]) for axis in (0, 1)
-    )
-    if not rows or not columns:
-        return 0, 0
-    top, left = (span[max(0, (len(span) - SEARCHED) // 2)] for span in (rows, columns))
-    crop = example.after[:1, top : top + SEARCHED, left : left + SEARCHED]
-    wide = wide._replace(before=_minus(wide.before, (top, left)))
-    moments = gather(example._replace(before=example.before[:1], after=crop), wide)
-    places = np.arange(prod(wide.kernel)).reshape(wide.kernel)
-    errors = {}
-    for dy, dx in np.ndindex(2 * FARTHEST + 1, 2 * FARTHEST + 1):
-        part = moments.part(places[dy : dy + size[0], dx : dx + size[1]].ravel()).all
-        errors[FARTHEST - dy, FARTHEST - dx] = part.loss(quick_fit(part, bias=True))
-    best, floor = min(errors.values()), 1e-6 * moments.all.energy
-    if best + floor > SHIFTED * errors[0, 0]:
-        return 0, 0
-    tied = np.array([one for one, error in errors.items() if error <= ENOUGH * best + floor])
-    middle = np.rint(tied.mean(axis=0)).astype(int)
-    return int(middle[0]), int(middle[1])
-
-
-def _plus(one: Pair, other: Pair) -> Pair:
-    return one[0] + other[0], one[1] + other[1]
-
-
-def _minus(one: Pair, other: Pair) -> Pair:
-    return one[0] - other[0], one[1] - other[1]
