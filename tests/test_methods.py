@@ -404,6 +404,7 @@ def small_tiles(values=1, stretch=1, at_once=1):
     with pytest.MonkeyPatch.context() as patch:
         for module in (shift_add, box_sum, separable, im2col):
             patch.setattr(module, "VALUES", values)
+        patch.setattr(separable, "ROWS", 1)
         patch.setattr(row_gemm, "BLOCK", values)
         patch.setattr(row_gemm, "STRETCH", stretch)
         patch.setattr(fft, "AT_ONCE", at_once)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 AUTO_SIZE = "auto"
 LONGEST_NAME = 40
+PAUSE = 0.5  # seconds between words about progress
 
 
 @option_parser
@@ -112,6 +114,7 @@ def learn_command(
     """
     from convcli.learning.fitting import Wish
     from convcli.learning.learn import Task, learn
+    from convcli.learning.moments import nobody
     from convcli.learning.report import record, sentences
 
     task = Task(
@@ -127,6 +130,7 @@ def learn_command(
         start=_start(init),
         seed=seed,
         threads=threads,
+        tell=_Progress() if sys.stderr.isatty() and not quiet else nobody,
     )
     task.check()
     names = [*_pairs(before, after), *(pair for one in pairs or () for pair in _pairs(*one.split("\0")))]
@@ -156,6 +160,20 @@ def learn_command(
         for line in sentences(fit, made):
             print(one_line(line), file=sys.stderr)
     return ExitStatus.INTERRUPTED if fit.interrupted else ExitStatus.DONE
+
+
+class _Progress:
+    """A line on a terminal that says how far a step of the work is, and is wiped when it is done."""
+
+    def __init__(self) -> None:
+        self.said = time.monotonic()
+
+    def __call__(self, share: float) -> None:
+        if share >= 1:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self.said > PAUSE:
+            self.said = time.monotonic()
+            print(f"\rlearning {share:.0%}", end="", file=sys.stderr, flush=True)
 
 
 def _short(name: str) -> str:

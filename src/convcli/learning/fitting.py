@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from convcli.engine.shapes import Pair
 from convcli.errors import PictureError
-from convcli.learning.moments import Moments
+from convcli.learning.moments import Moments, Tell, nobody
 
 Array = NDArray[Any]
 
 CERTAIN = 1e-10  # of the largest eigenvalue: below it the pictures do not tell what a combination of weights is
+TOLD = 1000  # steps of descent between words about it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def solve(moments: Moments, channels: int, kernel: Pair, wish: Wish) -> Solution
 
 
 def descend(
-    moments: Moments, start: Array, steps: int, rate: float | None, bias: bool
+    moments: Moments, start: Array, steps: int, rate: float | None, bias: bool, tell: Tell = nobody
 ) -> tuple[Array, list[float], float]:
     """Gradient descent on the summed squared error: the weights, the loss before each step, the step's size.
 
@@ -120,7 +121,9 @@ def descend(
         raise PictureError(f"a step of {rate:g} would diverge; --lr must be above 0 and below {limit:.4g} here")
     weights, losses = start.astype(np.float64), []
     with suppress(KeyboardInterrupt):  # what is there is worth keeping
-        for _ in range(steps):
+        for step in range(steps):
+            if step % TOLD == TOLD - 1:
+                tell(step / steps)
             losses.append(moments.loss(weights))
             weights[free] -= rate * 2 * (gram @ weights[free] - cross)
     return weights, losses, rate

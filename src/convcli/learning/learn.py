@@ -14,7 +14,7 @@ from convcli.engine.threads import single_blas
 from convcli.errors import ConvcliError, PictureError, ShapeError
 from convcli.learning.fitting import Wish, descend, solve
 from convcli.learning.likeness import Likeness, closest
-from convcli.learning.moments import MOST_PRODUCTS, Example, Gathered, Geometry, gather
+from convcli.learning.moments import MOST_PRODUCTS, Example, Gathered, Geometry, Tell, gather, nobody
 from convcli.learning.search import LARGEST, find_shift, geometry_of, largest_size, plus, smallest_size
 from convcli.words import Learning
 
@@ -98,6 +98,7 @@ class Task:
     start: Array | None = None
     seed: int = 0
     threads: int | None = None
+    tell: Tell = nobody
 
     def check(self) -> None:
         """Raise ConvcliError for what can't be asked for, whatever the pictures."""
@@ -278,7 +279,7 @@ def _fitted(gathered: Gathered, channels: int, size: Pair, task: Task, number: i
         judged = solve(train, channels, size, task.wish).weights if enough else weights
     else:
         start = _start(task, channels * prod(size), number)
-        weights, losses, rate = descend(everything, start, task.steps, task.rate, task.wish.bias)
+        weights, losses, rate = descend(everything, start, task.steps, task.rate, task.wish.bias, task.tell)
         judged, _, _ = descend(train, start, len(losses), rate, task.wish.bias) if enough else (weights, 0, 0)
     return _Found(
         weights,
@@ -333,5 +334,5 @@ def _gathered(examples: Sequence[Example], geometries: Sequence[Geometry], task:
     parts = []
     for example, geometry, target in asked:
         channels = slice(None) if task.layer else slice(target, target + 1)
-        parts.append(gather(example.of(channels, target), geometry, most=most, threads=task.threads))
+        parts.append(gather(example.of(channels, target), geometry, most=most, threads=task.threads, tell=task.tell))
     return Gathered.of(parts)

@@ -5,7 +5,7 @@ apart for the rows to learn from and for rows held out. Only windows that lie in
 border has a say.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import prod
 from typing import Any, NamedTuple
 
@@ -23,6 +23,13 @@ HELD_OUT = 5  # of so many bands of rows one is held out
 BAND = 8  # rows of a band
 TILE = 4096  # patches at a time: they stay in cache
 MOST_PRODUCTS = 4e10  # multiply-adds that moments may take; of a larger pair every few bands are enough
+
+
+Tell = Callable[[float], None]
+
+
+def nobody(_share: float) -> None:
+    """Nobody wants to know."""
 
 
 class Moments(NamedTuple):
@@ -145,12 +152,17 @@ class Example(NamedTuple):
 
 
 def gather(
-    example: Example, geometry: Geometry, *, most: float = MOST_PRODUCTS, threads: int | None = None
+    example: Example,
+    geometry: Geometry,
+    *,
+    most: float = MOST_PRODUCTS,
+    threads: int | None = None,
+    tell: Tell = nobody,
 ) -> Gathered:
     """The moments of an example's channels before under its first channel after, in units of white.
 
-    Of a pair that would take more than ``most`` multiply-adds, bands of rows evenly spread over it are heeded. Raises
-    ShapeError if no window lies inside.
+    Of a pair that would take more than ``most`` multiply-adds, bands of rows evenly spread over it are heeded.
+    ``tell(share)`` is called now and then with the share that is done. Raises ShapeError if no window lies inside.
     """
     before, after = example.before, example.after[0]
     channels, height, width = before.shape
@@ -164,11 +176,14 @@ def gather(
     high = min(BAND, max(1, len(rows) // (2 * HELD_OUT)))
     bands = [range(top, min(top + high, rows.stop)) for top in range(rows.start, rows.stop, high)]
     done: list[Gathered] = []
+    finished: list[range] = []
 
     def work(tasks: Iterator[tuple[bool, range]]) -> None:
         sums = [Moments.none(n), Moments.none(n)]
         for held, band in tasks:
             sums[held] = sums[held].plus(_of_band(example, geometry, band, columns))
+            finished.append(band)
+            tell(len(finished) / len(kept))
         done.append(Gathered(sums[0], sums[1], 0))
 
     tasks = [(number % HELD_OUT == HELD_OUT - 1, band) for number, band in enumerate(bands)]

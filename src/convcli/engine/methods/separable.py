@@ -16,6 +16,7 @@ from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
 VALUES = 1 << 19  # of a block
+ROWS = 128  # of it at least: products with columns gain from many
 MOST_TERMS = 16
 LARGEST_SUM = 1e18  # of weights: below it no sum of modest numbers overflows
 Term = tuple[Array, Array]  # a column (kh,) and a row (kw,)
@@ -174,7 +175,7 @@ def refuses(problem: Problem) -> str | None:
 
 def tile(problem: Problem) -> Pair:
     """Some blocks of rows."""
-    return fit_tile(problem, VALUES, 64)
+    return fit_tile(problem, VALUES, ROWS)
 
 
 def cost(problem: Problem) -> float:
