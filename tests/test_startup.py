@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = {"numpy", "PIL"}
+HEAVY = {"numpy", "safetensors", "PIL"}
 CALLS = {
     "--version": ("--version",),
     "--help": ("--help",),

@@ -4,7 +4,6 @@ A :class:`Job` and a :class:`Result` are data, and :func:`run_job` is total: wha
 result, and never ends the run.
 """
 
-import json
 import math
 import os
 import re
@@ -234,6 +233,8 @@ class Trace:
 
     def rows(self, rows: Iterable[Row]) -> None:
         """Write the report's rows."""
+        import json
+
         for number, row in enumerate(rows, 1):
             text = json.dumps(row.to_dict(), indent=2) + "\n"
             self._put(self.sheets[number - 1].with_suffix(".json"), text.encode())

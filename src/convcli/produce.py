@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from convcli.chain import Watcher
 from convcli.errors import PictureError
 from convcli.images.picture import Picture, picture_from_array
 from convcli.images.reading import read_all, read_picture, read_shape
-from convcli.images.sheet import contact_sheet
 from convcli.images.writing import ARRAY_FORMATS, encode, encode_pages, fit_for
 from convcli.matrices import format_array, parse_matrix, read_array, read_npy_header
-from convcli.pipeline import Watcher
 from convcli.recipe import (
     Outcome,
     Recipe,
@@ -167,6 +166,8 @@ def _maps(maps: Array, file_format: str, recipe: Recipe) -> tuple[tuple[bytes, .
     """Feature maps ``(C, H, W)`` as pages of numbers or on a sheet, each in its own range unless one was asked for."""
     if file_format == "TIFF":
         return (encode_pages(maps),), ()
+    from convcli.images.sheet import contact_sheet
+
     title = f"{len(maps)} maps of {maps.shape[1]}x{maps.shape[2]}"
     sheet = contact_sheet(maps, title=title, stretch=recipe.range is None)
     sheet = fit_for(sheet, file_format)

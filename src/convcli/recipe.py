@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from convcli.chain import Chain, Watcher, planar
 from convcli.engine.conv import result_dtype
 from convcli.engine.pad import parse_boundary
 from convcli.engine.shapes import Window
@@ -20,7 +21,6 @@ from convcli.engine.threads import cores
 from convcli.errors import PictureError, ShapeError
 from convcli.images.picture import Picture
 from convcli.layers import Conv, Dense, Each, Filter, Gray, Layer, Pool, Row, Shape, report_rows
-from convcli.pipeline import Chain, Watcher, planar
 from convcli.words import AUTO, MAX_PIXELS, Alpha, Boundary, Padding, Range, Reduce
 
 Array = NDArray[Any]
