@@ -703,3 +703,20 @@ def test_an_animation_is_not_cut_to_its_first_frame_in_place(invoke, tmp_path):
 def test_a_matrix_in_a_folder_of_results_is_a_matrix(invoke, tmp_path):
     assert invoke("filter", "[1 2]", "-k", "2", "-o", "out/", "-q") == (0, b"out/matrix.txt\n", b"")
     assert (tmp_path / "out/matrix.txt").read_text() == "2 4\n"
+
+
+def test_the_work_of_naming_grows_with_the_files_not_with_their_square(monkeypatch, tmp_path):
+    """Each input and each output is looked up a few times, however many there are."""
+    from convcli import batch
+    from convcli.sources import Source
+
+    looked_up = []
+    identity = batch._identity
+    monkeypatch.setattr(batch, "_identity", lambda path: looked_up.append(path) or identity(path))
+    paths = [tmp_path / f"{number}.png" for number in range(100)]
+    sources = [Source(str(path), path, tmp_path) for path in paths]
+    jobs = batch.name_outputs(sources, f"{tmp_path}/out/", "edge", None)
+    batch.name_report(tmp_path / "r.json", jobs, [], batch.Existing.ERROR)
+    batch.check_traces(jobs, batch.Settings(trace=tmp_path / "trace"), ["edge"], [])
+    assert len(jobs) == len(paths)
+    assert len(looked_up) < 12 * len(paths)

@@ -39,13 +39,6 @@ class Job(NamedTuple):
         """Whether every channel has a file of its own."""
         return self.output is not None and CHANNEL in str(self.output)
 
-    def writes(self, place: str) -> bool:
-        """Whether a place, as :func:`_identity` has it, is one of its results'."""
-        if self.output is None:
-            return False
-        pattern = re.escape(_identity(self.output)).replace(re.escape(CHANNEL), r"\d+")
-        return re.fullmatch(pattern, place, re.DOTALL) is not None
-
     def outputs(self, count: int) -> list[Path]:
         """The files of a result of so many parts."""
         if self.output is None:
@@ -106,7 +99,7 @@ def name_outputs(
     """Where each result goes. Raises ConvcliError for a bad template or format, several results in one place, or a
     result in the place of an input or of a file that is to be ``kept``."""
     jobs = [_job(source, output, command, file_format, in_place) for source in sources]
-    inputs = {_identity(path) for path in (*kept, *(one.path for one in sources if one.path))}
+    inputs = _read_places(jobs, kept)
     taken: dict[str, Job] = {}
     for job in jobs:
         if job.output is None:
@@ -114,10 +107,11 @@ def name_outputs(
                 what = "-o - takes one input" if output == STREAM else "standard output takes one result"
                 raise ConvcliError(f"{what}; give a folder, as in -o out/")
             continue
-        other = taken.setdefault(_identity(job.output).casefold(), job)
+        place = _identity(job.output)
+        other = taken.setdefault(place.casefold(), job)
         if other is not job:
             raise ConvcliError(_collision(other, job))
-        if not in_place and any(map(job.writes, inputs)):
+        if not in_place and _written_among(place, inputs):
             raise ConvcliError(f"the output {job.output} is an input; only --in-place overwrites inputs")
     return jobs
 
@@ -134,24 +128,27 @@ def _collision(one: Job, other: Job) -> str:
 def check_traces(jobs: Sequence[Job], settings: Settings, labels: Sequence[str], kept: Sequence[Path]) -> None:
     """Raise ConvcliError if two inputs would be traced in one folder, or a trace would harm another file of the run."""
     taken: dict[str, Job] = {}
-    needed = {_identity(one) for one in (*kept, *(job.source.path for job in jobs)) if one is not None}
+    traces: set[str] = set()
     for job in jobs:
-        for sheet in trace_files(settings, job, labels):
-            for path in map(_identity, (sheet, sheet.with_suffix(".json"))):
-                if path in needed or any(one.writes(path) for one in jobs):
-                    raise ConvcliError(f"--trace: {path} is an input or an output of this run; trace elsewhere")
+        sheets = trace_files(settings, job, labels)
+        traces |= {_identity(path) for sheet in sheets for path in (sheet, sheet.with_suffix(".json"))}
         other = taken.setdefault(_identity(trace_folder(settings, job)).casefold(), job)
         if other is not job:
             names = f"{other.source.name} and {job.source.name}"
             raise ConvcliError(f"--trace: {names} would share {trace_folder(settings, job)}; trace them apart")
+    harmed = sorted(traces & _read_places(jobs, kept)) + [
+        str(job.output) for job in jobs if job.output and _written_among(_identity(job.output), traces)
+    ]
+    if harmed:
+        raise ConvcliError(f"--trace: {harmed[0]} is an input or an output of this run; trace elsewhere")
 
 
 def name_report(path: Path, jobs: Iterable[Job], kept: Sequence[Path], existing: Existing) -> Path:
     """Where a report goes. Raises ConvcliError for the place of an input, a result or a file that is to be kept, for a
     folder that is not there, and for a file that is, unless ``existing`` allows it."""
     jobs, place = list(jobs), _identity(path)
-    taken = {_identity(one) for one in (*kept, *(job.source.path for job in jobs)) if one is not None}
-    if place in taken or any(job.writes(place) for job in jobs):
+    written = any(_written_among(_identity(job.output), {place}) for job in jobs if job.output)
+    if written or place in _read_places(jobs, kept):
         raise ConvcliError(f"--report: {path} is an input or an output of this run; give it another name")
     if path.is_dir() or not path.parent.is_dir():
         raise ConvcliError(f"--report: {path} is a folder" if path.is_dir() else f"--report: there is no {path.parent}")
@@ -357,6 +354,20 @@ def _fill(template: str, words: dict[str, str]) -> str:
         return words[match[1]]
 
     return re.sub(r"\{([^{}]*)\}", field_of, template)
+
+
+def _read_places(jobs: Iterable[Job], kept: Iterable[Path]) -> set[str]:
+    """Where the inputs lie, and the files that are to be kept."""
+    return {_identity(path) for path in (*kept, *(job.source.path for job in jobs)) if path is not None}
+
+
+def _written_among(place: str, others: set[str]) -> bool:
+    """Whether an output's place, or one that its ``{channel}`` stands for, is among others."""
+    start, channel, _ = place.partition(CHANNEL)
+    if not channel:
+        return place in others
+    pattern = re.compile(re.escape(place).replace(re.escape(CHANNEL), r"\d+"), re.DOTALL)
+    return any(pattern.fullmatch(one) for one in others if one.startswith(start))
 
 
 def _identity(path: Path) -> str:
