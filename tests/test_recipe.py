@@ -901,6 +901,13 @@ def test_kept_alpha_is_that_of_the_pixel_in_the_middle(options, kernel, rows, co
     assert outcome.rows[0].output == (3, *got.shape[:2])
 
 
+@pytest.mark.parametrize("padding", ["same", "same-lower"])
+def test_kept_alpha_of_a_pool_stays_in_its_place(padding):
+    pixels = noise(6, 7, 4)
+    pool = Pool(reduce=Reduce.MAX, size=2, stride=1, padding=padding)
+    assert np.array_equal(applied(pixels, pool, alpha=Alpha.KEEP)[0][..., 3], pixels[..., 3])
+
+
 def test_a_weight_gives_alpha_no_new_meaning():
     """Two outputs and the alpha are not an RGB picture."""
     two = Conv(kernel=Kernel("two", np.ones((2, 3, 1, 1)) / 3))

@@ -341,7 +341,7 @@ def _interleaved(cells: Array) -> Array:
 
 def _picked(alpha: Array, layer: Layer, window: Window) -> Array:
     """The alpha at the centre of each window, for an even window the cell that ``same`` keeps in place."""
-    lower = isinstance(layer, Filter | Conv) and layer.padding == Padding.SAME_LOWER
+    lower = isinstance(layer, Filter | Conv | Pool) and layer.padding == Padding.SAME_LOWER
     index = []
     for axis in (0, 1):
         reach = window.effective[axis]
