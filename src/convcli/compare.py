@@ -56,9 +56,7 @@ def compare(one: Picture, other: Picture) -> tuple[Comparison, Picture]:
         float((errors > 0).any(axis=2).mean()),
     )
     shown = np.rint(errors * (255 / greatest if greatest else 0)).astype(np.uint8)
-    return found, Picture(
-        shown[..., :3] if one.alpha and shown.shape[2] == 4 else shown[..., : 3 - 2 * one.alpha], 255.0
-    )
+    return found, Picture(shown, 255.0, one.alpha).without_alpha()
 
 
 def ssim(first: Array, second: Array) -> float | None:

@@ -6,7 +6,7 @@ same, zeros) and ONNX opset 22 (``Conv``, ``MaxPool``: ``auto_pad`` or numbers, 
 
 from collections.abc import Callable, Iterable
 
-from convcli.engine.shapes import Pads, Window, pool_window
+from convcli.engine.shapes import Pads, Window, conv_window, pool_window
 from convcli.layers import Conv, Filter, Layer, Pool, Shape
 from convcli.words import Boundary, Padding
 
@@ -49,7 +49,8 @@ def _keras(layer: Filter | Conv | Pool, window: Window) -> str:
         return f"has no border {layer.border}"
     if window.stride != (1, 1) and window.dilation != (1, 1):
         return "refuses a stride with a dilation"
-    return "" if not _padded(window) or window.pads == _same_pads(window) else "has only the words valid and same"
+    same = conv_window(window.size, window.kernel, padding=Padding.SAME, stride=window.stride, dilation=window.dilation)
+    return "" if not _padded(window) or window.pads == same.pads else "has only the words valid and same"
 
 
 def _onnx(layer: Filter | Conv | Pool, window: Window) -> str:
@@ -73,15 +74,6 @@ def _padded(window: Window) -> bool:
 
 def _unequal(pads: Pads) -> str:
     return "pads both sides alike" if any(before != after for before, after in pads) else ""
-
-
-def _same_pads(window: Window) -> Pads:
-    """What "same" adds around this window."""
-    found = []
-    for n, k, s in zip(window.size, window.effective, window.stride, strict=True):
-        total = max(0, (-(-n // s) - 1) * s + k - n)
-        found.append((total // 2, total - total // 2))
-    return found[0], found[1]
 
 
 def _floored(window: Window) -> Window:

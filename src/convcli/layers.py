@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int, int]  # channels, height, width
 POINT = pool_window((1, 1), 1)
+NO_WEIGHTS = "has no weights; give weights=FILE or init=random"
 
 
 class Row(NamedTuple):
@@ -386,7 +387,7 @@ def random_weights(shape: tuple[int, ...], seed: int | None, label: str) -> "NDA
     import numpy as np
 
     if seed is None:
-        raise ConvcliError(f"{label} has no weights; give weights=FILE or init=random")
+        raise ConvcliError(f"{label} {NO_WEIGHTS}")
     weights: NDArray[Any] = np.random.default_rng(seed).standard_normal(shape)
     weights *= np.sqrt(2 / prod(shape[1:]))
     return weights

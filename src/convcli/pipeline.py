@@ -32,7 +32,8 @@ def _is_file(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Stages in their order. Files that they name are looked for in ``folder`` first, if there is one.
+    """Stages in their order. Files that they name are looked for in ``folder`` first, if there is one; ``path`` is the
+    file that they came from.
 
     >>> Pipeline.parse("gray | conv 3x3 out=16 | relu").shapes((3, 32, 32))[-1].output
     (16, 30, 30)
@@ -40,6 +41,7 @@ class Pipeline:
 
     stages: tuple[Stage, ...]
     folder: Path | None = None
+    path: Path | None = None
 
     @classmethod
     def parse(cls, text: str | Path, folder: Path | str | None = None) -> "Pipeline":
@@ -47,7 +49,7 @@ class Pipeline:
         text = str(text)
         if names_file(text):
             path = Path(text.strip())
-            return cls(read_toml(path), path.parent)
+            return cls(read_toml(path), path.parent, path)
         folder = None if folder is None else Path(folder)
         return cls(parse_stages(text, folder), folder)
 
@@ -55,6 +57,11 @@ class Pipeline:
     def layers(self) -> tuple[Layer, ...]:
         """Every layer, repeats written out."""
         return tuple(stage.layer for stage in self.stages for _ in range(stage.repeat))
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that it was read from."""
+        return [file for stage in self.stages for file in stage.files] + ([self.path] if self.path else [])
 
     def shapes(self, shape: Shape, itemsize: int = 4) -> list[Row]:
         """The shape report over an input ``(C, H, W)``; ShapeError at the first layer that does not fit."""

@@ -71,6 +71,11 @@ def total(rows: Sequence[Row]) -> dict[str, Any]:
     return sums | {name: last[name] for name in ("receptive_field", "jump", "start", "effective_padding", "output")}
 
 
+def shapes_record(rows: Sequence[Row]) -> dict[str, Any]:
+    """The shapes as JSON has them."""
+    return {"layers": [row.to_dict() for row in rows], "total": total(rows)}
+
+
 def shape_notes(rows: Sequence[Row]) -> list[str]:
     """The totals as sentences, and what is never read."""
     found = total(rows)
@@ -88,7 +93,7 @@ def render_shapes(rows: Sequence[Row], notes: Sequence[str], suffix: str) -> str
     if suffix == ".json":
         import json
 
-        return json.dumps({"layers": [row.to_dict() for row in rows], "total": total(rows)}, indent=2) + "\n"
+        return json.dumps(shapes_record(rows), indent=2) + "\n"
     if suffix == ".csv":
         return _written([Row._fields, *([_plain(one) for one in row.to_dict().values()] for row in rows)])
     sections = shape_sections(rows)

@@ -277,10 +277,11 @@ class Words:
 
     def weights(self, text: str) -> Kernel:
         """The kernel of a file of numbers."""
-        path = _file_in(Path(self.located(text)))
+        located = self.located(text)
+        path = _file_in(Path(located))
         if path is not None and path.suffix.lower() not in WEIGHT_SUFFIXES:
             raise ConvcliError(f"{text}: weights come from {' '.join(WEIGHT_SUFFIXES)} files")
-        return read_kernel(self.located(text))
+        return read_kernel(located)
 
     def window(self) -> dict[str, Any]:
         """What filters and convolutions share."""
@@ -336,7 +337,6 @@ def _conv(words: Words) -> Conv:
             size = parse_pair(word)
         else:
             kernel = words.kernel(word)
-            kernel.matrix()
     outputs, groups = words.key("out", _whole(1)), words.key("groups", _groups, 1)
     weights = words.key("weights", words.weights)
     seed = _seed(words)

@@ -24,15 +24,15 @@ def unrolled(layer: Layer, shape: Shape) -> list[list[Entry]]:
     if isinstance(layer, Conv):
         groups = layer.groups or shape[0]
         outputs = layer.channels(shape[0])
-        named = layer.kernel is None and layer.seed is None
-        weight = _names((outputs, shape[0] // groups, *layer.size)) if named else layer.weight(shape[0])
+        names = (outputs, shape[0] // groups, *layer.size)
+        weight = layer.weight(shape[0]) if layer.complete else _names(names)
     elif isinstance(layer, Filter):
         groups = outputs = shape[0]
         weight = np.broadcast_to(layer.kernel.matrix(), (outputs, 1, *layer.size))
     elif isinstance(layer, Dense):
         _check_size(layer.outputs, shape)
-        named = layer.matrix is None and layer.seed is None
-        unshared: list[list[Entry]] = (_names((layer.outputs, prod(shape))) if named else layer.weight(shape)).tolist()
+        matrix_or_names = layer.weight(shape) if layer.complete else _names((layer.outputs, prod(shape)))
+        unshared: list[list[Entry]] = matrix_or_names.tolist()
         return unshared
     else:
         raise ConvcliError(f"{layer.label} is not a weighted sum, so no matrix gives it")

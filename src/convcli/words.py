@@ -97,4 +97,5 @@ class ExitStatus(IntEnum):
 
 
 AUTO = "auto"
+STEPS = 1000  # of gradient descent, unless told
 MAX_PIXELS = 200_000_000

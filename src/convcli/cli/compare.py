@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from convcli.cli.options import JsonOpt, MaxPixelsOpt, OverwriteOpt
+from convcli.cli.options import JsonOpt, MaxPixelsOpt, OverwriteOpt, file_option
 from convcli.cli.targets import check_target, write_target
 from convcli.errors import ConvcliError, PictureError, ShapeError, one_line
 from convcli.words import MAX_PIXELS, ExitStatus
@@ -17,9 +17,7 @@ from convcli.words import MAX_PIXELS, ExitStatus
 def compare_command(
     one: Annotated[Path, typer.Argument(metavar="A", help="A picture.", show_default=False)],
     other: Annotated[Path, typer.Argument(metavar="B", help="Another of the same size.", show_default=False)],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="The differences as a picture.")
-    ] = None,
+    output: Annotated[Path | None, file_option("The differences as a picture.")] = None,
     json_lines: JsonOpt = False,
     force: OverwriteOpt = False,
     max_pixels: MaxPixelsOpt = MAX_PIXELS,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcli.cli.options import GrayOpt, MaxPixelsOpt, OverwriteOpt, RangeOpt
+from convcli.cli.options import GrayOpt, MaxPixelsOpt, OverwriteOpt, RangeOpt, file_option
 from convcli.cli.targets import check_target, write_target
 from convcli.errors import ConvcliError, PictureError, one_line
 from convcli.kernels.named import NAMED
@@ -24,7 +24,7 @@ def gallery_command(
     picture: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Else beside it."),
+        file_option("Else beside it."),
     ] = None,
     value_range: RangeOpt = None,
     gray: GrayOpt = False,

@@ -17,6 +17,8 @@ from convcli.cli.options import (
     QuietOpt,
     StrideOpt,
     ThreadsOpt,
+    file_option,
+    option,
     option_parser,
 )
 from convcli.cli.targets import check_target, write_target
@@ -26,7 +28,7 @@ from convcli.kernels.writing import PLAIN_SUFFIXES, RICH_SUFFIXES, kernel_bytes
 from convcli.matrices import format_array, parse_matrix, read_array
 from convcli.sources import exists, find_sources
 from convcli.values import parse_sizes
-from convcli.words import MAX_PIXELS, ExitStatus, Learning
+from convcli.words import AUTO, MAX_PIXELS, STEPS, ExitStatus, Learning
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from convcli.learning.learn import Fit, Task
     from convcli.learning.moments import Example
 
-AUTO_SIZE = "auto"
 LONGEST_NAME = 40
 PAUSE = 0.5  # seconds between words about progress
 
@@ -43,7 +44,7 @@ PAUSE = 0.5  # seconds between words about progress
 @option_parser
 def parse_size(text: str) -> "Pair | str":
     """``3x3``, ``3`` or ``auto``."""
-    if text == AUTO_SIZE:
+    if text == AUTO:
         return text
     sizes = parse_sizes(text, (1, 2), "x", "HxW, N or auto")
     if not all(1 <= one <= 99 for one in sizes):
@@ -52,11 +53,6 @@ def parse_size(text: str) -> "Pair | str":
 
 
 _FIT, _KNOWN = "How to fit", "What is known"
-
-
-def _option(panel: str, flag: str, help_text: str, metavar: str | None = None, **more: Any) -> Any:
-    more.setdefault("show_default", False)
-    return typer.Option(flag, help=help_text, metavar=metavar, rich_help_panel=panel, **more)
 
 
 def learn_command(
@@ -77,7 +73,7 @@ def learn_command(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Kernel file: .json .toml .npy .npz .csv .txt"),
+        file_option("Kernel file: .json .toml .npy .npz .csv .txt"),
     ] = None,
     pairs: Annotated[
         list[str] | None, typer.Option("--pair", metavar="A B", help="One more pair; may be given again.")
@@ -86,22 +82,20 @@ def learn_command(
     padding: LearnPaddingOpt = None,
     stride: StrideOpt = "1",
     method: Annotated[
-        Learning, _option(_FIT, "--method", "lstsq, or gd: gradient descent.", "HOW", show_default=True)
+        Learning, option(_FIT, "--method HOW", "lstsq, or gd: gradient descent.", show_default=True)
     ] = Learning.LEAST_SQUARES,
-    steps: Annotated[int, _option(_FIT, "--steps", "Of gd.", "N", min=1, show_default=True)] = 1000,
-    rate: Annotated[
-        float | None, _option(_FIT, "--lr", "Step of gd on the summed error; else a safe one.", "R")
-    ] = None,
-    init: Annotated[str | None, _option(_FIT, "--init", "Where gd starts; else random.", "KERNEL")] = None,
-    seed: Annotated[int, _option(_FIT, "--seed", "Of the random start.", "N", min=0, show_default=True)] = 0,
-    plot: Annotated[Path | None, _option(_FIT, "--plot", "The loss of gd as a picture.", "FILE")] = None,
-    keep_clipped: Annotated[bool, _option(_FIT, "--keep-clipped", "Heed pixels at 0 and white, too.")] = False,
-    bias: Annotated[bool, _option(_KNOWN, "--bias", "Something is added, too.")] = False,
-    per_channel: Annotated[bool, _option(_KNOWN, "--per-channel", "Each channel has a kernel of its own.")] = False,
-    layer: Annotated[bool, _option(_KNOWN, "--layer", "A weight sums all channels.")] = False,
-    non_negative: Annotated[bool, _option(_KNOWN, "--non-negative", "No weight is below 0.")] = False,
-    symmetric: Annotated[bool, _option(_KNOWN, "--symmetric", "Turned by 180 degrees, it is the same.")] = False,
-    sum_to_one: Annotated[bool, _option(_KNOWN, "--sum-to-one", "The weights sum to 1.")] = False,
+    steps: Annotated[int, option(_FIT, "--steps N", "Of gd.", min=1, show_default=True)] = STEPS,
+    rate: Annotated[float | None, option(_FIT, "--lr R", "Step of gd on the summed error; else a safe one.")] = None,
+    init: Annotated[str | None, option(_FIT, "--init KERNEL", "Where gd starts; else random.")] = None,
+    seed: Annotated[int, option(_FIT, "--seed N", "Of the random start.", min=0, show_default=True)] = 0,
+    plot: Annotated[Path | None, option(_FIT, "--plot FILE", "The loss of gd as a picture.")] = None,
+    keep_clipped: Annotated[bool, option(_FIT, "--keep-clipped", "Heed pixels at 0 and white, too.")] = False,
+    bias: Annotated[bool, option(_KNOWN, "--bias", "Something is added, too.")] = False,
+    per_channel: Annotated[bool, option(_KNOWN, "--per-channel", "Each channel has a kernel of its own.")] = False,
+    layer: Annotated[bool, option(_KNOWN, "--layer", "A weight sums all channels.")] = False,
+    non_negative: Annotated[bool, option(_KNOWN, "--non-negative", "No weight is below 0.")] = False,
+    symmetric: Annotated[bool, option(_KNOWN, "--symmetric", "Turned by 180 degrees, it is the same.")] = False,
+    sum_to_one: Annotated[bool, option(_KNOWN, "--sum-to-one", "The weights sum to 1.")] = False,
     json_lines: JsonOpt = False,
     quiet: QuietOpt = False,
     force: OverwriteOpt = False,
@@ -118,7 +112,7 @@ def learn_command(
     from convcli.learning.report import record, sentences
 
     task = Task(
-        size=None if size == AUTO_SIZE else size,
+        size=None if size == AUTO else size,
         method=method,
         wish=Wish(bias=bias, non_negative=non_negative, symmetric=symmetric, sum_to_one=sum_to_one),
         padding=padding,
@@ -198,9 +192,9 @@ def _check_files(output: Path | None, plot: Path | None, task: "Task", kept: lis
         raise ConvcliError("--plot: draws the loss of --method gd")
     if plot and format_of(plot) in ARRAY_FORMATS:
         raise ConvcliError(f"--plot: {plot} must be a picture, as in {plot.stem}.png")
-    for option, path in (("-o", output), ("--plot", plot)):
+    for flag, path in (("-o", output), ("--plot", plot)):
         if path:
-            check_target(option, path, kept, force)
+            check_target(flag, path, kept, force)
     if not output:
         return
     kinds = (*RICH_SUFFIXES, *PLAIN_SUFFIXES)

@@ -71,7 +71,7 @@ def parse_report(text: str) -> Path:
     return path
 
 
-def _option(panel: str, words: str, help_text: str, parser: Callable[[str], Any] | None = None, **more: Any) -> Any:
+def option(panel: str, words: str, help_text: str, parser: Callable[[str], Any] | None = None, **more: Any) -> Any:
     """An option from its flags and metavar, as in ``-p --padding HOW``. Its default is written where it is used."""
     flags = [word for word in words.split() if word.startswith("-")]
     metavar = " ".join(word for word in words.split() if not word.startswith("-")) or None
@@ -92,11 +92,11 @@ InputsArg = Annotated[
 _KERNEL_HELP = "A name (gaussian:2), rows ('1 0 -1; 2 0 -2; 1 0 -1'), 'WxH: a,b,...', JSON, - or a file."
 KernelOpt = Annotated[str, typer.Option("-k", "--kernel", metavar="KERNEL", help=_KERNEL_HELP, show_default=False)]
 _PADDING = _WINDOW, "-p --padding HOW", "valid, same, same-lower, full, N, HxW or T,B,L,R.", parse_padding
-PaddingOpt = Annotated[Any, _option(*_PADDING, show_default="same; valid for a layer")]
-LearnPaddingOpt = Annotated[Any, _option(*_PADDING, show_default="what the sizes say")]
-PoolPaddingOpt = Annotated[Any, _option(*_PADDING, show_default=True)]
-StrideOpt = Annotated[Any, _option(_WINDOW, "-s --stride N|HxW", "Steps of the window.", parse_pair)]
-DilationOpt = Annotated[Any, _option(_WINDOW, "--dilation N|HxW", "Spread of its cells.", parse_pair)]
+PaddingOpt = Annotated[Any, option(*_PADDING, show_default="same; valid for a layer")]
+LearnPaddingOpt = Annotated[Any, option(*_PADDING, show_default="what the sizes say")]
+PoolPaddingOpt = Annotated[Any, option(*_PADDING, show_default=True)]
+StrideOpt = Annotated[Any, option(_WINDOW, "-s --stride N|HxW", "Steps of the window.", parse_pair)]
+DilationOpt = Annotated[Any, option(_WINDOW, "--dilation N|HxW", "Spread of its cells.", parse_pair)]
 
 
 PipelineArg = Annotated[
@@ -104,20 +104,25 @@ PipelineArg = Annotated[
     typer.Argument(metavar="PIPELINE", help="Stages split by |, or a .toml file.", show_default=False),
 ]
 ReportFileOpt = Annotated[
-    Path | None, _option(_REPORT, "--report FILE", "Shape report: .json .csv .md .txt .html", parse_report)
+    Path | None, option(_REPORT, "--report FILE", "Shape report: .json .csv .md .txt .html", parse_report)
 ]
-JsonOpt = Annotated[bool, _option(_REPORT, "--json", "One JSON object for each input.")]
-QuietOpt = Annotated[bool, _option(_REPORT, "-q --quiet", "Errors only.")]
+JsonOpt = Annotated[bool, option(_REPORT, "--json", "One JSON object for each input.")]
+QuietOpt = Annotated[bool, option(_REPORT, "-q --quiet", "Errors only.")]
 MaxPixelsOpt = Annotated[
-    int, _option(_REPORT, "--max-pixels N", "Most pixels of an input or output.", min=1, show_default=True)
+    int, option(_REPORT, "--max-pixels N", "Most pixels of an input or output.", min=1, show_default=True)
 ]
-ThreadsOpt = Annotated[int | None, _option(_REPORT, "--threads N", "For one picture; else the cores.", min=1)]
+ThreadsOpt = Annotated[int | None, option(_REPORT, "--threads N", "For one picture; else the cores.", min=1)]
 RangeOpt = Annotated[
     Range | None,
-    _option(_VALUES, "--range HOW", "Outside 0..1: clip, abs, signed, minmax or none.", show_default="clip"),
+    option(_VALUES, "--range HOW", "Outside 0..1: clip, abs, signed, minmax or none.", show_default="clip"),
 ]
-GrayOpt = Annotated[bool, _option(_VALUES, "--gray", "Make it grey first.")]
-OverwriteOpt = Annotated[bool, _option(_FILES, "-f --force", "Overwrite files that exist.")]
+GrayOpt = Annotated[bool, option(_VALUES, "--gray", "Make it grey first.")]
+OverwriteOpt = Annotated[bool, option(_FILES, "-f --force", "Overwrite files that exist.")]
+
+
+def file_option(what: str) -> Any:
+    """``-o`` of a command that writes one file."""
+    return typer.Option("-o", "--output", metavar="FILE", help=what)
 
 
 class Options:
@@ -142,7 +147,7 @@ class WindowOptions(Options):
     padding: PaddingOpt = None
     boundary: Annotated[
         Any,
-        _option(
+        option(
             _WINDOW,
             "-b --boundary WITH",
             "zero, edge, reflect, symmetric, wrap or B.",
@@ -152,11 +157,11 @@ class WindowOptions(Options):
     ] = None
     stride: StrideOpt = "1"
     dilation: DilationOpt = "1"
-    keep_size: Annotated[bool, _option(_WINDOW, "--keep-size", "Pad so that a stride keeps the size.")] = False
-    flip: Annotated[bool, _option(_WINDOW, "--flip", "Turn the kernel: true convolution.")] = False
-    normalize: Annotated[bool, _option(_WINDOW, "--normalize", "Divide the kernel by its sum.")] = False
-    bias: Annotated[Any, _option(_WINDOW, "--bias B", "Added to every value: 0.5 or 50%.", parse_amount)] = None
-    pool: Annotated[Any, _option(_WINDOW, "--pool POOL", "Afterwards: max:2, avg:3x3,stride=2.", parse_pool)] = None
+    keep_size: Annotated[bool, option(_WINDOW, "--keep-size", "Pad so that a stride keeps the size.")] = False
+    flip: Annotated[bool, option(_WINDOW, "--flip", "Turn the kernel: true convolution.")] = False
+    normalize: Annotated[bool, option(_WINDOW, "--normalize", "Divide the kernel by its sum.")] = False
+    bias: Annotated[Any, option(_WINDOW, "--bias B", "Added to every value: 0.5 or 50%.", parse_amount)] = None
+    pool: Annotated[Any, option(_WINDOW, "--pool POOL", "Afterwards: max:2, avg:3x3,stride=2.", parse_pool)] = None
 
 
 class ValueOptions(Options):
@@ -164,12 +169,12 @@ class ValueOptions(Options):
 
     value_range: RangeOpt = None
     gray: GrayOpt = False
-    linear: Annotated[bool, _option(_VALUES, "--linear", "Filter light, not sRGB codes.")] = False
+    linear: Annotated[bool, option(_VALUES, "--linear", "Filter light, not sRGB codes.")] = False
     alpha: Annotated[
         Alpha,
-        _option(_VALUES, "--alpha HOW", "Transparency: auto, keep, premultiply, filter, drop.", show_default=True),
+        option(_VALUES, "--alpha HOW", "Transparency: auto, keep, premultiply, filter, drop.", show_default=True),
     ] = Alpha.AUTO
-    mix: Annotated[Any, _option(_VALUES, "--mix SHARE", "Lay the result over the input: 30%.", parse_share)] = "100%"
+    mix: Annotated[Any, option(_VALUES, "--mix SHARE", "Lay the result over the input: 30%.", parse_share)] = "100%"
 
 
 class FileOptions(Options):
@@ -177,17 +182,17 @@ class FileOptions(Options):
 
     output: Annotated[
         str | None,
-        _option(_FILES, "-o --output WHERE", "File, folder/, -, or {stem} {ext} {parent} {command} {channel}."),
+        option(_FILES, "-o --output WHERE", "File, folder/, -, or {stem} {ext} {parent} {command} {channel}."),
     ] = None
-    file_format: Annotated[str | None, _option(_FILES, "--format NAME", "png, jpeg, npy ...; beats the name.")] = None
+    file_format: Annotated[str | None, option(_FILES, "--format NAME", "png, jpeg, npy ...; beats the name.")] = None
     existing: Annotated[
-        Existing, _option(_FILES, "--existing DO", "If it exists: error, skip, overwrite or rename.", show_default=True)
+        Existing, option(_FILES, "--existing DO", "If it exists: error, skip, overwrite or rename.", show_default=True)
     ] = Existing.ERROR
     force: OverwriteOpt = False
-    in_place: Annotated[bool, _option(_FILES, "--in-place", "Replace the inputs themselves.")] = False
-    recursive: Annotated[bool, _option(_FILES, "-r --recursive", "Folders with their sub-folders.")] = False
-    dry_run: Annotated[bool, _option(_FILES, "-n --dry-run", "Print the outputs, write nothing.")] = False
-    fail_fast: Annotated[bool, _option(_FILES, "--fail-fast", "Stop at the first failure.")] = False
+    in_place: Annotated[bool, option(_FILES, "--in-place", "Replace the inputs themselves.")] = False
+    recursive: Annotated[bool, option(_FILES, "-r --recursive", "Folders with their sub-folders.")] = False
+    dry_run: Annotated[bool, option(_FILES, "-n --dry-run", "Print the outputs, write nothing.")] = False
+    fail_fast: Annotated[bool, option(_FILES, "--fail-fast", "Stop at the first failure.")] = False
 
 
 class ReportOptions(Options):
@@ -196,10 +201,10 @@ class ReportOptions(Options):
     report: ReportFileOpt = None
     json_lines: JsonOpt = False
     quiet: QuietOpt = False
-    verbose: Annotated[bool, _option(_REPORT, "-v --verbose", "Also the method, and why.")] = False
-    no_color: Annotated[bool, _option(_REPORT, "--no-color", "No colours.")] = False
+    verbose: Annotated[bool, option(_REPORT, "-v --verbose", "Also the method, and why.")] = False
+    no_color: Annotated[bool, option(_REPORT, "--no-color", "No colours.")] = False
     max_pixels: MaxPixelsOpt = MAX_PIXELS
-    method: Annotated[str, _option(_REPORT, "--method NAME", "How to compute, or auto.")] = AUTO
+    method: Annotated[str, option(_REPORT, "--method NAME", "How to compute, or auto.")] = AUTO
     threads: ThreadsOpt = None
 
 

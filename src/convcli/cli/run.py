@@ -18,6 +18,7 @@ from convcli.cli.options import (
 )
 from convcli.cli.targets import check_target, write_target
 from convcli.errors import ConvcliError
+from convcli.layers import NO_WEIGHTS
 from convcli.stages import STAGES
 from convcli.values import parse_bytes
 from convcli.words import Existing
@@ -51,31 +52,29 @@ def run_command(
     ] = None,
 ) -> int:
     """Filters, layers, pools and more, one after another."""
-    from convcli.pipeline import Pipeline, names_file
+    from convcli.pipeline import Pipeline
 
     asked = Pipeline.parse(pipeline)
     for number, layer in enumerate(asked.layers, 1):
         if not layer.complete:
-            raise ConvcliError(f"layer {number}, {layer.label}: has no weights; give weights=FILE or init=random")
-    kept = [file for stage in asked.stages for file in stage.files]
-    kept += [Path(pipeline.strip())] if names_file(pipeline) else []
+            raise ConvcliError(f"layer {number}, {layer.label}: {NO_WEIGHTS}")
     if save:
-        _check_save(save, asked, kept, overwrite=files.force or files.existing is Existing.OVERWRITE)
+        _check_save(save, asked, overwrite=files.force or files.existing is Existing.OVERWRITE)
     if trace is not None and not trace.name:
         raise ConvcliError(f"--trace: must be a folder of its own, not {str(trace)!r}")
     measures = [measure for stage in asked.stages for measure in stage.measures]
     most = max_memory if max_memory is not None else _usual_memory()
-    status = apply("run", inputs, asked.layers, values, files, report, measures, kept, trace, most)
+    status = apply("run", inputs, asked.layers, values, files, report, measures, asked.files, trace, most)
     if save and not files.dry_run:
         write_target("--save-pipeline", save, asked.to_toml().encode(), force=True)
     return status
 
 
-def _check_save(path: Path, pipeline: "Pipeline", kept: list[Path], *, overwrite: bool) -> None:
+def _check_save(path: Path, pipeline: "Pipeline", *, overwrite: bool) -> None:
     """Raise ConvcliError for a place where a pipeline can't be saved, or would not find its files."""
     if path.suffix.lower() != ".toml":
         raise ConvcliError(f"--save-pipeline: must end in .toml, not {str(path)!r}")
-    check_target("--save-pipeline", path, kept, overwrite)
+    check_target("--save-pipeline", path, pipeline.files, overwrite)
     folder = pipeline.folder
     if folder and any(one.beside for one in pipeline.stages) and folder.resolve() != path.parent.resolve():
         raise ConvcliError(f"--save-pipeline: the pipeline names files in {folder}; save it there, too")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcli.cli.options import OverwriteOpt, PipelineArg, ReportFileOpt, option_parser
+from convcli.cli.options import OverwriteOpt, PipelineArg, ReportFileOpt, file_option, option_parser
 from convcli.cli.targets import check_target, write_target
 from convcli.errors import ConvcliError
 from convcli.layers import Row, Shape
@@ -46,9 +46,7 @@ def shape_command(
     overlay: Annotated[
         Path | None, typer.Option("--overlay", metavar="IMG", help="Draw that on a picture, into -o.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where the overlay goes.")
-    ] = None,
+    output: Annotated[Path | None, file_option("Where the overlay goes.")] = None,
     matrix: Annotated[bool, typer.Option("--matrix", help="Print one layer as a dense matrix.")] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     report: ReportFileOpt = None,
@@ -59,8 +57,8 @@ def shape_command(
     Example: `convcli shape 3x224x224 "conv 7x7 out=64 stride=2 padding=3 | relu | maxpool 2"`
     """
     from convcli.frameworks import same_sizes
-    from convcli.pipeline import Pipeline, names_file
-    from convcli.report import render_shapes, shape_notes
+    from convcli.pipeline import Pipeline
+    from convcli.report import render_shapes, shape_notes, shapes_record
 
     shape, asked = _parse_size(size), Pipeline.parse(pipeline)
     rows = asked.shapes(shape)
@@ -75,8 +73,7 @@ def shape_command(
         return 0
     box = at and _box(rows[-1], at)
     notes = [*shape_notes(rows), same_sizes(asked.layers, shape), *([_sight(box, at, shape)] if box else [])]
-    kept = [file for stage in asked.stages for file in stage.files]
-    kept += [Path(pipeline.strip())] if names_file(pipeline) else []
+    kept = asked.files
     files: dict[Path, tuple[str, bytes]] = {}
     if report:
         files[report] = "--report", render_shapes(rows, notes, report.suffix.lower()).encode()
@@ -91,7 +88,7 @@ def shape_command(
     for path, (option, data) in files.items():
         write_target(option, path, data, force)
     if json_lines:
-        found = json.loads(render_shapes(rows, notes, ".json"))
+        found = shapes_record(rows)
         found |= {"at": list(at), "box": list(box)} if box else {}
         print(json.dumps(found | ({"overlay": str(output)} if overlay else {})))
     else:

@@ -16,13 +16,12 @@ from convcli.learning.fitting import Wish, descend, solve
 from convcli.learning.likeness import Likeness, closest
 from convcli.learning.moments import MOST_PRODUCTS, Example, Gathered, Geometry, Tell, gather, nobody
 from convcli.learning.search import LARGEST, find_shift, geometry_of, largest_size, plus, smallest_size
-from convcli.words import Learning
+from convcli.words import AUTO, STEPS, Learning
 
 Array = NDArray[Any]
 
 UNSURE = 0.05  # the share of a weight that may lie in combinations which the pictures do not tell
 EXPLAINED = 0.9  # of the variance on rows held out: below it no kernel explains a pair
-STEPS = 1000
 MOST_WEIGHTS = 2_500  # of a kernel: their products take 50 MB
 DUST = 1e-9  # of the greatest weight: below it lies rounding
 NOTHING_KNOWN = Wish()
@@ -160,7 +159,7 @@ def learn_kernel(
     if method not in list(Learning):
         raise ConvcliError(f"method must be {' or '.join(Learning)}, not {method!r}")
     task = Task(
-        size=None if size == "auto" else as_pair(size, "size"),  # type: ignore[arg-type]
+        size=None if size == AUTO else as_pair(size, "size"),  # type: ignore[arg-type]
         method=Learning(method),
         wish=Wish(bias=bias, non_negative=non_negative, symmetric=symmetric, sum_to_one=sum_to_one),
         padding=padding,
