@@ -595,11 +595,6 @@ def test_max_pixels_of_matrices(refused):
     assert "--max-pixels" in refused(1, "edge", "[1 2]", "-p", "60000")
 
 
-def test_float_colour_for_a_picture_file(refused, tmp_path):
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "c.png")
-    assert ".npy" in refused(1, "edge", "c.png", "--range", "none", "-o", "c.tiff")
-
-
 def test_an_array_of_many_items_is_no_picture(refused, tmp_path):
     np.save(tmp_path / "m.npy", np.ones((2, 3, 4, 4)))
     line = refused(1, "edge", "m.npy", "-o", "m.png")

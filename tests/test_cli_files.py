@@ -694,10 +694,13 @@ def test_an_animation_is_not_cut_to_its_first_frame_in_place(invoke, tmp_path):
     frames = [Image.new("L", (4, 4), level) for level in (0, 100, 200)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     before = (tmp_path / "a.gif").read_bytes()
-    done = invoke("edge", "a.gif", "--in-place")
+    done = invoke("edge", "a.gif", "--in-place", "--frame", "1")
     assert (done.status, done.stdout) == (1, b"")
     assert b"has 3 frames" in done.stderr
     assert (tmp_path / "a.gif").read_bytes() == before
+    assert invoke("identity", "a.gif", "--in-place", "-q").status == 0
+    with Image.open(tmp_path / "a.gif") as made:
+        assert made.n_frames == 3
 
 
 def test_a_matrix_in_a_folder_of_results_is_a_matrix(invoke, tmp_path):

@@ -183,7 +183,7 @@ def test_floats_between_stages_and_one_rounding_at_the_end(pipeline, invoke, col
 
 def test_repeats_are_the_stage_written_out(invoke, grey, tmp_path):
     for name, pipeline in (("a", "blur * 3 | maxpool 2 * 2"), ("b", "blur|blur | blur|maxpool 2 |maxpool 2")):
-        assert invoke("run", pipeline, "grey.png", "-q", "-o", f"{name}.png").status == 0
+        assert invoke("run", pipeline, "grey.png", "-q", "--strip", "-o", f"{name}.png").status == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
@@ -656,10 +656,11 @@ def test_palettes_and_animations(invoke, refused, tmp_path):
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert invoke("run", "identity", "p.png", "-q", "-o", "q.png").status == 0
     np.testing.assert_array_equal(load(tmp_path / "q.png"), np.asarray(image.convert("RGB")))
-    done = invoke("run", "gray", "a.gif", "-o", "a.png")
-    assert b"convcli: a.gif: only the first of 3 frames is read\n" in done.stderr
-    assert abs(load(tmp_path / "a.png").astype(int) - GREY).max() <= 1
-    assert "has 3 frames" in refused(1, "gray", "a.gif", "--in-place")
+    assert invoke("run", "gray", "a.gif", "-q", "-o", "a.png").status == 0
+    with Image.open(tmp_path / "a.png") as made:
+        for number, frame in enumerate(frames):
+            made.seek(number)
+            assert abs(np.asarray(made.convert("L")).astype(int) - np.asarray(frame)).max() <= 1
 
 
 def test_16_bits_keep_their_codes(invoke, tmp_path):

@@ -12,7 +12,7 @@ from convcli.errors import ShapeError
 from convcli.images.overlay import draw_box
 from convcli.images.picture import Picture
 from convcli.images.sheet import contact_sheet
-from convcli.images.writing import encode
+from pictures import encoded
 
 PAPER, PINK, YELLOW = (28, 34, 48), (255, 0, 200), (1, 0.85, 0)
 
@@ -334,7 +334,7 @@ def test_boxes_pixel_by_pixel(dtype, channels, box):
     assert (drawn.white, drawn.alpha, drawn.metadata) == (picture.white, picture.alpha, picture.metadata)
     np.testing.assert_array_equal(picture.pixels, before)
     if np.dtype(dtype).kind != "f":
-        assert encode(drawn, "PNG")
+        assert encoded(drawn, "PNG")
 
 
 @settings(max_examples=150, deadline=None)

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 import convcli
 import oracle
 from convcli.errors import ConvcliError, ShapeError
+from convcli.filtering import filter_picture
 from convcli.frameworks import same_sizes
 from convcli.images.picture import Picture
 from convcli.kernels.reading import read_kernel
 from convcli.layers import Conv
 from convcli.pipeline import Pipeline
-from convcli.recipe import Recipe, filter_picture
+from convcli.recipe import Recipe
 from convcli.unrolled import unrolled
 
 try:

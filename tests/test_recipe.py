@@ -10,10 +10,11 @@ from scipy import ndimage
 
 from convcli.engine.methods import METHODS
 from convcli.errors import PictureError, ShapeError
+from convcli.filtering import filter_array, filter_picture, store_picture
 from convcli.images.picture import Metadata, Picture
 from convcli.kernels.reading import Kernel, read_kernel
 from convcli.layers import Conv, Filter, Pool
-from convcli.recipe import Recipe, filter_array, filter_picture, store_picture
+from convcli.recipe import Recipe
 from convcli.words import Alpha, Range, Reduce
 
 HALF = 0.5 + 2e-3  # a stored code lies this near to the exact value: half a step, and float32's own error
@@ -43,10 +44,13 @@ def layer(kernel, **options):
     return Filter(kernel=read_kernel(kernel) if isinstance(kernel, str) else Kernel("kernel", kernel), **options)
 
 
+FLOATS = {True: {"dtype": np.float32, "usual": Range.NONE}, False: {}}
+
+
 def applied(pixels, *layers, keep_floats=False, **options):
     """The pixels and the outcome of layers, or of kernels by name, over an array of pixels."""
     chain = tuple(layer(one) if isinstance(one, str) else one for one in layers)
-    picture, outcome = filter_picture(picture_of(pixels), Recipe(chain, **options), keep_floats=keep_floats)
+    picture, outcome = filter_picture(picture_of(pixels), Recipe(chain, **options), **FLOATS[keep_floats])
     return picture.pixels, outcome
 
 
@@ -227,7 +231,7 @@ def test_the_default_is_clip_for_codes_and_none_for_kept_floats():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_kept_floats_are_fractions_of_white(dtype):
     pixels = noise(9, 9, 4, dtype=dtype)
-    picture, _ = filter_picture(picture_of(pixels), Recipe((layer("identity"),)), keep_floats=True)
+    picture, _ = filter_picture(picture_of(pixels), Recipe((layer("identity"),)), **FLOATS[True])
     assert picture.white == 1
     assert picture.pixels.dtype == np.float32
     assert picture.alpha

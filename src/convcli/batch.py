@@ -9,56 +9,67 @@ import os
 import re
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcli.errors import ConvcliError, PictureError, system_words, unexpected
+from convcli.files import write_file
+from convcli.images.formats import FORMATS, OF_SUFFIX, Format, format_of
+from convcli.images.writing import USUAL, Encoding
 from convcli.layers import Row
-from convcli.sources import STREAM, Source, exists
+from convcli.sources import STREAM, Source, exists, read_numbers, read_pictures
 from convcli.words import Existing
 
 if TYPE_CHECKING:
+    from convcli.images.picture import Picture
+    from convcli.produce import Product, Task
     from convcli.recipe import Outcome, Recipe
 
-TOKENS = ("stem", "ext", "parent", "command", "channel")
-CHANNEL = "{channel}"
+TOKENS = ("stem", "ext", "parent", "command", "channel", "frame")
+NUMBERED = ("channel", "frame")  # a template with these stands for a file for each
 
 
 class Job(NamedTuple):
-    """One input and where its result goes: a path, or None for standard output. ``format`` is a file format's name.
+    """One input and where its result goes: a path, or None for standard output.
 
-    A path that holds ``{channel}`` stands for a file for each channel.
+    A path that holds ``{channel}`` or ``{frame}`` stands for a file for each of them.
     """
 
     source: Source
     output: Path | None
-    format: str
+    target: Format
 
     @property
-    def split(self) -> bool:
-        """Whether every channel has a file of its own."""
-        return self.output is not None and CHANNEL in str(self.output)
+    def split(self) -> tuple[str, ...]:
+        """What has files of its own."""
+        return tuple(one for one in NUMBERED if self.output is not None and f"{{{one}}}" in str(self.output))
 
-    def outputs(self, count: int) -> list[Path]:
-        """The files of a result of so many parts."""
-        if self.output is None:
-            return []
-        return [Path(str(self.output).replace(CHANNEL, str(number))) for number in range(count if self.split else 1)]
+    def path(self, **numbers: int) -> Path:
+        """The file of a channel and frame."""
+        text = str(self.output)
+        for name, number in numbers.items():
+            text = text.replace(f"{{{name}}}", str(number))
+        return Path(text)
 
 
 class Settings(NamedTuple):
-    """How files are treated, the same for every job."""
+    """How inputs are read and files treated, the same for every job. ``frame`` None means all."""
 
+    encoding: Encoding = USUAL
     existing: Existing = Existing.ERROR
     in_place: bool = False
     make_folders: bool = False
     dry_run: bool = False
+    frame: int | None = None
+    preview: bool = False
     trace: Path | None = None
     max_memory: float = math.inf
 
 
 class Result(NamedTuple):
-    """What became of a job. ``data`` is what belongs on standard output, ``memory`` an estimate of what it takes."""
+    """What became of a job. ``data`` is what belongs on standard output, ``memory`` an estimate of what it takes;
+    ``remarks`` hold for every input of the kind, ``picture`` is the result to look at."""
 
     job: Job
     status: str
@@ -67,8 +78,10 @@ class Result(NamedTuple):
     error: str | None = None
     outcome: "Outcome | None" = None
     notices: tuple[str, ...] = ()
-    data: bytes | None = None
+    remarks: tuple[str, ...] = ()
+    data: list[bytes] | None = None
     memory: int | None = None
+    picture: "Picture | None" = None
 
     def record(self) -> dict[str, Any]:
         """The JSON object of one input; numbers that JSON does not know are null."""
@@ -91,14 +104,14 @@ def name_outputs(
     sources: Sequence[Source],
     output: str | None,
     command: str,
-    file_format: str | None,
+    wanted: Format | None,
     *,
     in_place: bool = False,
     kept: Sequence[Path] = (),
 ) -> list[Job]:
     """Where each result goes. Raises ConvcliError for a bad template or format, several results in one place, or a
     result in the place of an input or of a file that is to be ``kept``."""
-    jobs = [_job(source, output, command, file_format, in_place) for source in sources]
+    jobs = [_job(source, output, command, wanted, in_place) for source in sources]
     inputs = _read_places(jobs, kept)
     taken: dict[str, Job] = {}
     for job in jobs:
@@ -173,38 +186,70 @@ def run_job(job: Job, recipe: "Recipe", settings: Settings) -> Result:
 
 
 def _run(job: Job, recipe: "Recipe", settings: Settings) -> Result:
-    from convcli.produce import check_memory, planned_shape, produce
-
-    targets = job.outputs(1)
+    targets = [] if job.output is None else [job.path(channel=0, frame=settings.frame or 0)]
     if settings.existing is Existing.SKIP and targets and os.path.lexists(targets[0]):
         return Result(job, "skipped", outputs=tuple(targets))
-    shape = planned_shape(job.source, job.format, recipe) if job.split or settings.max_memory < math.inf else None
-    if shape and job.split:
-        targets = job.outputs(shape.parts)
+    if job.split or settings.max_memory < math.inf:
+        targets, memory = _plan(job, recipe, settings, targets)
+    else:
+        memory = None
     targets = [_target(one, settings) for one in targets]
-    memory = shape.memory if shape and settings.max_memory < math.inf else None
-    if memory is not None:
-        check_memory(memory, settings.max_memory)
     if settings.dry_run:
         return Result(job, "planned", outputs=tuple(targets), memory=memory)
     watch = Trace(settings, job, [layer.label for layer in recipe.layers]) if settings.trace else None
-    made = produce(
-        job.source,
-        job.format,
-        recipe,
-        in_place=settings.in_place,
-        split=job.split,
-        max_memory=settings.max_memory,
-        watch=watch.sheet if watch else None,
-    )
+    made = _produce(job, recipe, settings, watch)
     if watch:
         watch.rows(made.outcome.rows)
-    done = Result(job, "written", outcome=made.outcome, notices=made.notices)
+    done = Result(job, "written", outcome=made.outcome, notices=made.notices, remarks=made.remarks)
+    if settings.preview:
+        done = done._replace(picture=made.picture)
     if not targets:
-        return done._replace(data=made.parts[0])
-    targets = [_target(one, settings) for one in job.outputs(len(made.parts))] if job.split else targets
-    written = [_write(one, data, settings) for one, data in zip(targets, made.parts, strict=True)]
+        return done._replace(data=made.parts[0].pieces)
+    if job.split:
+        targets = [_target(job.path(channel=one.channel, frame=one.frame), settings) for one in made.parts]
+    written = [_write(one, part.pieces, settings) for one, part in zip(targets, made.parts, strict=True)]
     return done._replace(outputs=tuple(written))
+
+
+def _plan(job: Job, recipe: "Recipe", settings: Settings, targets: list[Path]) -> tuple[list[Path], int | None]:
+    """Every file that a job writes, and about how much memory it takes, as far as its header tells."""
+    from convcli.produce import check_memory, planned_shape
+
+    shape = planned_shape(job.source, _task(job, recipe, settings), settings.frame)
+    if shape is None:
+        return targets, None
+    check_memory(shape.memory, settings.max_memory)
+    if job.split:
+        first = settings.frame or 0
+        counts = {"channel": range(shape.channels), "frame": range(first, first + shape.frames)}
+        chosen = [counts[name] if name in job.split else range(1) for name in NUMBERED]
+        targets = [job.path(channel=one, frame=other) for other in chosen[1] for one in chosen[0]]
+    return targets, shape.memory if settings.max_memory < math.inf else None
+
+
+def _task(job: Job, recipe: "Recipe", settings: Settings) -> "Task":
+    from convcli.produce import Task
+
+    return Task(recipe, job.target, settings.encoding, job.split, settings.in_place, settings.max_memory)
+
+
+def _produce(job: Job, recipe: "Recipe", settings: Settings, watch: "Trace | None") -> "Product":
+    """Read an input, and make its result. A picture is decoded while the engine's modules are being imported, which
+    takes as long: decoders let other threads run."""
+    sheet = watch.sheet if watch else None
+    if job.source.is_array:
+        from convcli.produce import produce_from_array
+
+        numbers = read_numbers(job.source, recipe.max_pixels)
+        return produce_from_array(numbers, _task(job, recipe, settings), watch=sheet)
+    frame = settings.frame
+    if frame is None and not (job.target.frames or job.target.pages or "frame" in job.split or settings.in_place):
+        frame = 0  # no more of them would find room
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_pictures, job.source, recipe.max_pixels, frame=frame, threads=recipe.threads)
+        from convcli.produce import produce_from_frames
+    task, chosen = _task(job, recipe, settings), settings.frame is not None
+    return produce_from_frames(reading.result(), task, first=settings.frame or 0, chosen=chosen, watch=sheet)
 
 
 class Trace:
@@ -226,7 +271,8 @@ class Trace:
         from convcli.images.writing import encode
 
         title = f"{number} {layer}: {'x'.join(map(str, maps.shape))}"
-        self._put(self.sheets[number - 1], encode(contact_sheet(maps, title=title), "PNG"))
+        pieces, _ = encode(contact_sheet(maps, title=title), FORMATS["PNG"])
+        self._put(self.sheets[number - 1], pieces)
 
     def rows(self, rows: Iterable[Row]) -> None:
         """Write the report's rows."""
@@ -234,9 +280,9 @@ class Trace:
 
         for number, row in enumerate(rows, 1):
             text = json.dumps(row.to_dict(), indent=2) + "\n"
-            self._put(self.sheets[number - 1].with_suffix(".json"), text.encode())
+            self._put(self.sheets[number - 1].with_suffix(".json"), [text.encode()])
 
-    def _put(self, path: Path, data: bytes) -> None:
+    def _put(self, path: Path, data: list[bytes]) -> None:
         target = _target(path, self.settings)
         if self.settings.existing is not Existing.SKIP or not os.path.lexists(target):
             _write(target, data, self.settings)
@@ -274,10 +320,8 @@ def _target(output: Path, settings: Settings) -> Path:
     return output
 
 
-def _write(output: Path, data: bytes, settings: Settings) -> Path:
+def _write(output: Path, data: Iterable[bytes], settings: Settings) -> Path:
     """Write whole or not at all; a name that is taken meanwhile is an error, or another name with ``rename``."""
-    from convcli.images.writing import write_file
-
     overwrite = settings.in_place or settings.existing is Existing.OVERWRITE
     try:
         if settings.make_folders:
@@ -295,36 +339,30 @@ def _write(output: Path, data: bytes, settings: Settings) -> Path:
         raise PictureError(f"can't write {output}: {system_words(error)}") from None
 
 
-def _job(source: Source, output: str | None, command: str, file_format: str | None, in_place: bool) -> Job:
-    from convcli.images.writing import FORMAT_NAMES, SUFFIX_FORMATS, format_of
-
+def _job(source: Source, output: str | None, command: str, wanted: Format | None, in_place: bool) -> Job:
     if in_place:
         if source.path is None:
             raise ConvcliError(f"--in-place needs a file, not {source.name!r}")
-        return Job(source, source.path, format_of(source.path, file_format))
+        return Job(source, source.path, wanted or format_of(source.path))
     if output == STREAM or (output is None and (source.is_array or source.name == STREAM)):
-        usual = "TEXT" if source.is_array else "PNG"
-        return Job(source, None, format_of(Path(), file_format) if file_format else usual)
+        return Job(source, None, wanted or FORMATS["TEXT" if source.is_array else "PNG"])
     suffix = source.suffix
-    if file_format:
-        wanted = format_of(Path(), file_format)
-        if SUFFIX_FORMATS.get(suffix.lower()) != wanted:
-            suffix = f".{next(name for name, value in FORMAT_NAMES.items() if value == wanted)}"
-            suffix = {".text": ".txt"}.get(suffix, suffix)
+    if wanted and OF_SUFFIX.get(suffix.lower()) is not wanted:
+        suffix = wanted.suffix
     words = {
         "stem": source.stem,
         "ext": suffix,
         "parent": source.parent,
         "command": re.sub(r"[:,=/\\]", "-", command),
-        "channel": CHANNEL,
     }
+    words |= {name: f"{{{name}}}" for name in NUMBERED}
     if output is None:
         path = (source.path or Path()).with_name(f"{words['stem']}.{words['command']}{suffix}")
     elif is_folder(output):
         path = Path(output) / source.parent / f"{words['stem']}{suffix}"
     else:
         path = Path(_fill(output, words))
-    return Job(source, path, format_of(path, file_format))
+    return Job(source, path, wanted or format_of(path))
 
 
 def is_folder(output: str) -> bool:
@@ -362,12 +400,12 @@ def _read_places(jobs: Iterable[Job], kept: Iterable[Path]) -> set[str]:
 
 
 def _written_among(place: str, others: set[str]) -> bool:
-    """Whether an output's place, or one that its ``{channel}`` stands for, is among others."""
-    start, channel, _ = place.partition(CHANNEL)
-    if not channel:
+    """Whether an output's place, or one that its ``{channel}`` or ``{frame}`` stands for, is among others."""
+    fixed = re.split("|".join(rf"\{{{name}\}}" for name in NUMBERED), place)
+    if len(fixed) == 1:
         return place in others
-    pattern = re.compile(re.escape(place).replace(re.escape(CHANNEL), r"\d+"), re.DOTALL)
-    return any(pattern.fullmatch(one) for one in others if one.startswith(start))
+    pattern = re.compile(r"\d+".join(map(re.escape, fixed)), re.DOTALL)
+    return any(pattern.fullmatch(one) for one in others if one.startswith(fixed[0]))
 
 
 def _identity(path: Path) -> str:

@@ -1,12 +1,11 @@
-"""From one input to the bytes of its result: decoded, run through a recipe, encoded.
+"""From what was read to the bytes of its result: run through a recipe, made into files.
 
 One, three or four channels are a picture. Any other number are feature maps: a contact sheet, or the exact numbers in
-an array file or the pages of a TIFF, or, if ``split``, a file for each channel.
+an array file or the pages of a TIFF, or, if they are split, a file for each channel.
 """
 
 import io
-import sys
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import replace
 from math import inf, prod
 from typing import Any, NamedTuple
@@ -15,98 +14,246 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcli.chain import Watcher
+from convcli.engine.store import Extent
 from convcli.errors import PictureError
-from convcli.images.picture import Picture, picture_from_array
-from convcli.images.reading import read_all, read_picture, read_shape
-from convcli.images.writing import ARRAY_FORMATS, encode, encode_pages, fit_for
-from convcli.matrices import format_array, parse_matrix, read_array, read_npy_header
-from convcli.recipe import (
-    Outcome,
-    Recipe,
-    filter_array,
-    filter_picture,
-    goes_with_alpha,
-    planned_rows,
-    store_picture,
-)
+from convcli.filtering import filter_array, filter_picture, goes_with_alpha, planned_rows, store_picture
+from convcli.images.formats import Format
+from convcli.images.picture import Frames, Picture, picture_from_array
+from convcli.images.reading import read_header
+from convcli.images.writing import Encoding, encode
+from convcli.matrices import format_array, read_npy_header
+from convcli.recipe import Outcome, Recipe
 from convcli.sources import Source
 from convcli.values import format_bytes
-from convcli.words import Alpha, Range
+from convcli.words import Alpha, Depth, Range
 
 Array = NDArray[Any]
 
+CHANNEL, FRAME = "channel", "frame"  # what may be split into files of their own
 PICTURE_CHANNELS = (1, 3, 4)
-COPIES = {"NPY": 2, "NPZ": 2, "TIFF": 3}  # of a result on its way into a file, at most
+DTYPES = {Depth.EIGHT: np.uint8, Depth.SIXTEEN: np.uint16, Depth.FLOAT: np.float32}
+
+
+class Task(NamedTuple):
+    """What is to become of an input: a recipe, a format, and what has a file of its own (``channel``, ``frame``)."""
+
+    recipe: Recipe
+    target: Format
+    encoding: Encoding = Encoding()
+    split: Collection[str] = ()
+    in_place: bool = False
+    max_memory: float = inf
+
+
+class Part(NamedTuple):
+    """The pieces of one file, and which channel and frame it is of."""
+
+    pieces: list[bytes]
+    channel: int = 0
+    frame: int = 0
 
 
 class Product(NamedTuple):
-    """The bytes of a result, one file or one for each channel, what happened, what there is to say, and whether it is
-    no picture but a sheet of feature maps."""
+    """The files of a result, what happened, what there is to say of this input and of every one like it, and a
+    picture of it to look at."""
 
-    parts: tuple[bytes, ...]
+    parts: list[Part]
     outcome: Outcome
     notices: tuple[str, ...] = ()
-    sheet: bool = False
+    remarks: tuple[str, ...] = ()
+    picture: Picture | None = None
 
 
-def produce(
-    source: Source,
-    file_format: str,
-    recipe: Recipe,
-    *,
-    in_place: bool = False,
-    split: bool = False,
-    max_memory: float = inf,
-    watch: Watcher | None = None,
+def produce_from_frames(
+    frames: Frames, task: Task, *, first: int = 0, chosen: bool = False, watch: Watcher | None = None
 ) -> Product:
-    """What a recipe makes of an input, as bytes of a format. Raises ConvcliError for what one input can do wrong."""
+    """The result of a file's pictures, which are used up. ``first`` is the number of the first of them, and whether
+    that was ``chosen``.
+
+    Raises ConvcliError for what one input can do wrong.
+    """
+    recipe, remarks = task.recipe, list[str]()
+    pictures = frames.pictures
+    colors = pictures[0].color.shape[2], *pictures[0].size
+    check_memory(recipe.memory(colors, items=len(pictures), copies=task.target.copies), task.max_memory)
+    if task.in_place and frames.count > 1 and (chosen or not _holds(task.target, frames)):
+        raise PictureError(f"has {frames.count} frames, of which one would stay; write it elsewhere with -o")
+    if frames.count > 1 and not chosen and FRAME not in task.split and not _holds(task.target, frames):
+        del pictures[1:]
+        remarks.append(f"only the first of its frames fits into {task.target.name}; --frame N takes another")
     with np.errstate(all="ignore"):
-        if source.is_array:
-            array = read_numbers(source, recipe)
-            check_memory(_array_shape(array.shape, file_format, recipe).memory, max_memory)
-            return _from_array(array, file_format, recipe, split, watch)
-        picture = _read(source, recipe)
-        if in_place and picture.frames > 1:
-            raise PictureError(
-                f"has {picture.frames} frames, of which only the first would stay; write it elsewhere with -o"
-            )
-        copies = COPIES.get(file_format, 0)
-        check_memory(recipe.memory((picture.color.shape[2], *picture.size), copies=copies), max_memory)
-        product = _from_picture(picture, file_format, recipe, split, watch)
-        if in_place and product.sheet:
+        whole = _whole_extent(pictures, recipe) if len(pictures) > 1 and recipe.range is Range.MINMAX else None
+        results, outcomes, notices = list[list[Picture]](), list[Outcome](), list[str]()
+        while pictures:
+            made, outcome, said = _develop(pictures.pop(0), task, whole, watch if not outcomes else None)
+            results.append(made)
+            outcomes.append(outcome)
+            notices += [one for one in said if one not in notices]
+    extent = Extent()
+    for one in outcomes:
+        extent.merge(one.extent)
+    parts = []
+    for index, pages in _parted(results, task.split):
+        pieces, more = _encode(replace(frames, pictures=pages, poster=frames.poster and len(pages) > 1), task)
+        remarks += [one for one in more if one not in remarks]
+        parts.append(Part(pieces, index[0], first + index[1]))
+    outcome = outcomes[0]._replace(extent=extent)
+    return Product(parts, outcome, tuple(notices), tuple(remarks), results[0][0])
+
+
+def _holds(target: Format, frames: Frames) -> bool:
+    """Whether a format can hold the frames: pages are no animation."""
+    return target.pages or (target.frames and bool(frames.delays))
+
+
+def _parted(results: list[list[Picture]], split: Collection[str]) -> list[tuple[tuple[int, int], list[Picture]]]:
+    """The pictures of each file with its channel and frame; ``results`` holds each frame's pictures."""
+    frames = [(number, [made]) for number, made in enumerate(results)] if FRAME in split else [(0, results)]
+    channels = range(len(results[0])) if CHANNEL in split else [None]
+    return [
+        ((channel or 0, number), [one for made in some for one in (made if channel is None else [made[channel]])])
+        for number, some in frames
+        for channel in channels
+    ]
+
+
+def _whole_extent(pictures: list[Picture], recipe: Recipe) -> Extent:
+    """What all frames together span, so that an animation does not flicker."""
+    whole = Extent()
+    for picture in pictures:
+        whole.merge(filter_picture(picture, replace(recipe, range=Range.NONE), dtype=np.float32)[1].extent)
+    return whole
+
+
+def _develop(
+    source: Picture, task: Task, whole: Extent | None, watch: Watcher | None
+) -> tuple[list[Picture], Outcome, tuple[str, ...]]:
+    """The pictures that one picture becomes: one, or a sheet, or one for each channel."""
+    recipe, target = task.recipe, task.target
+    channels = planned_rows(source, recipe)[-1].output[0]
+    veiled_gray = channels == source.pixels.shape[2] == 2 and source.alpha and recipe.alpha is Alpha.FILTER
+    maps = channels not in PICTURE_CHANNELS and not veiled_gray and CHANNEL not in task.split
+    floats = target.is_array or maps
+    dtype = np.float32 if floats else _dtype(source.pixels.dtype, recipe, target)
+    usual = Range.NONE if floats else Range.CLIP
+    picture, outcome = filter_picture(source, recipe, dtype=dtype, usual=usual, extent=whole, watch=watch)
+    if maps and not target.is_array:
+        if task.in_place:
             raise PictureError("its feature maps are no picture, and can't replace it; write them elsewhere with -o")
-        return product
+        pictures, more = _maps(np.moveaxis(picture.pixels, 2, 0), task)
+        return pictures, outcome, (*picture.notices, *more)
+    if CHANNEL not in task.split:
+        return [picture], outcome, picture.notices
+    one_by_one = [
+        replace(picture, pixels=picture.pixels[..., one : one + 1], alpha=False)
+        for one in range(picture.pixels.shape[2])
+    ]
+    return one_by_one, outcome, picture.notices
+
+
+def _dtype(own: np.dtype[Any], recipe: Recipe, target: Format) -> Any:
+    """How the result of a picture of some dtype is stored."""
+    if recipe.depth is not None:
+        return DTYPES[recipe.depth]
+    if Depth.FLOAT in target.depths and (recipe.range is Range.NONE or own.kind == "f"):
+        return np.float32
+    return own if own == np.uint16 else np.uint8
+
+
+def _maps(maps: Array, task: Task) -> tuple[list[Picture], tuple[str, ...]]:
+    """Feature maps ``(C, H, W)`` as pages of numbers or on a sheet, each in its own range unless one was asked for."""
+    if task.target.pages:
+        return [Picture(one[..., None].astype(np.float32, copy=False), 1.0) for one in maps], ()
+    from convcli.images.sheet import contact_sheet
+
+    title = f"{len(maps)} maps of {maps.shape[1]}x{maps.shape[2]}"
+    sheet = contact_sheet(maps, title=title, stretch=task.recipe.range is None)
+    return [replace(sheet, notices=())], sheet.notices
+
+
+def _encode(frames: Frames, task: Task) -> tuple[list[bytes], list[str]]:
+    """The pieces of a file, an array's or a picture's."""
+    if not task.target.is_array:
+        return encode(frames, task.target, task.encoding)
+    arrays = [one.to_array() for one in frames.pictures]
+    if len(arrays) == 1:
+        return [_array_bytes(arrays[0], task.target)], []
+    if len({one.shape for one in arrays}) > 1:
+        raise PictureError("its frames have different sizes, which one array can't hold; use {frame}")
+    stacked = np.stack([one.reshape((1,) * (3 - one.ndim) + one.shape) for one in arrays])
+    return [_array_bytes(stacked, task.target)], []
+
+
+def produce_from_array(array: Array, task: Task, *, watch: Watcher | None = None) -> Product:
+    """The result of plain numbers ``(H, W)``, ``(C, H, W)`` or ``(N, C, H, W)``.
+
+    Raises ConvcliError for what one input can do wrong.
+    """
+    check_memory(_array_shape(array.shape, task).memory, task.max_memory)
+    with np.errstate(all="ignore"):
+        return _from_array(array, task, watch)
+
+
+def _from_array(array: Array, task: Task, watch: Watcher | None) -> Product:
+    recipe, target, split = task.recipe, task.target, CHANNEL in task.split
+    if target.is_array:
+        array, outcome = filter_array(array, recipe, watch=watch)
+        pages = array.reshape(-1, *array.shape[-2:]) if split else [array]
+        return Product([Part([_array_bytes(one, target)], number) for number, one in enumerate(pages)], outcome)
+    if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
+        raise PictureError(f"what white is in {array.dtype} isn't known; save the array as uint8, uint16 or fractions")
+    codes = array.dtype.kind == "u"
+    unit = float(np.iinfo(array.dtype).max) if codes else 1.0
+    result, outcome = filter_array(array, replace(recipe, range=Range.NONE), unit=unit, watch=watch)
+    if result.ndim == 3 and len(result) not in PICTURE_CHANNELS and not split:
+        pictures, notices = _maps(result / unit, task)
+        pieces, remarks = encode(Frames(pictures), target, task.encoding)
+        return Product([Part(pieces)], outcome, notices, tuple(remarks), pictures[0])
+    choice = recipe.range or Range.CLIP
+    planes = picture_from_array(result, unit, any_channels=split)
+    stored = _dtype(array.dtype if codes else np.dtype(np.uint8), recipe, target)
+    picture, extent = store_picture(planes, choice, stored)
+    pictures = [picture]
+    if split:
+        channels = range(picture.pixels.shape[2])
+        pictures = [replace(picture, pixels=picture.pixels[..., one : one + 1], alpha=False) for one in channels]
+    made = [encode(one, target, task.encoding) for one in pictures]
+    outcome = outcome._replace(extent=extent, unit=unit, range=choice)
+    parts = [Part(pieces, number) for number, (pieces, _) in enumerate(made)]
+    return Product(parts, outcome, (), tuple(made[0][1]), pictures[0])
 
 
 class Planned(NamedTuple):
-    """What a header tells of an input's run: about how many bytes it takes at most, and how many channels come out."""
+    """What a header tells of an input's run: about how many bytes it takes at most, how many channels and frames."""
 
     memory: int
-    parts: int
+    channels: int
+    frames: int = 1
 
 
-def planned_shape(source: Source, file_format: str, recipe: Recipe) -> Planned | None:
+def planned_shape(source: Source, task: Task, frame: int | None) -> Planned | None:
     """What is known before an input is read; None for what comes through a pipe or as text."""
     if source.path is None or not source.path.is_file():
         return None
     if not source.is_array:
-        shape, alpha = read_shape(source.path, recipe.max_pixels)
-        rows = recipe.rows(shape)
+        header = read_header(source.path, task.recipe.max_pixels, frame=frame)
+        rows = task.recipe.rows(header.shape)
         return Planned(
-            recipe.memory(shape, copies=COPIES.get(file_format, 0)),
-            rows[-1].output[0] + (alpha and goes_with_alpha(recipe, rows)),
+            task.recipe.memory(header.shape, items=header.frames, copies=task.target.copies),
+            rows[-1].output[0] + (header.alpha and goes_with_alpha(task.recipe, rows)),
+            header.frames,
         )
     if source.path.suffix.lower() != ".npy":
         return None
     with source.path.open("rb") as file:
         claimed, _ = read_npy_header(file)
-    return _array_shape(claimed, file_format, recipe) if len(claimed) in (2, 3, 4) and 0 not in claimed else None
+    return _array_shape(claimed, task) if len(claimed) in (2, 3, 4) and 0 not in claimed else None
 
 
-def _array_shape(shape: tuple[int, ...], file_format: str, recipe: Recipe) -> Planned:
+def _array_shape(shape: tuple[int, ...], task: Task) -> Planned:
     items, one = prod(shape[:-3]), ((1, *shape)[-3], shape[-2], shape[-1])
-    memory = recipe.memory(one, 8, items, COPIES.get(file_format, 0))
-    return Planned(memory, items * recipe.rows(one)[-1].output[0])
+    memory = task.recipe.memory(one, 8, items, task.target.copies)
+    return Planned(memory, items * task.recipe.rows(one)[-1].output[0])
 
 
 def check_memory(needed: float, most: float) -> None:
@@ -118,103 +265,12 @@ def check_memory(needed: float, most: float) -> None:
         )
 
 
-def _from_picture(source: Picture, file_format: str, recipe: Recipe, split: bool, watch: Watcher | None) -> Product:
-    channels = planned_rows(source, recipe)[-1].output[0]
-    veiled_gray = channels == source.pixels.shape[2] == 2 and source.alpha and recipe.alpha is Alpha.FILTER
-    maps = channels not in PICTURE_CHANNELS and not veiled_gray and not split
-    floats = file_format in ARRAY_FORMATS or (file_format == "TIFF" and recipe.range is Range.NONE) or maps
-    picture, outcome = filter_picture(source, recipe, keep_floats=floats, watch=watch)
-    if file_format in ARRAY_FORMATS:
-        return Product(_each(picture.to_array(), split, _array_encoder(file_format)), outcome, picture.notices)
-    if maps:
-        parts, notices = _maps(np.moveaxis(picture.pixels, 2, 0), file_format, recipe)
-        return Product(parts, outcome, (*picture.notices, *notices), sheet=True)
-    if picture.pixels.dtype.kind == "f" and not floats and (file_format != "TIFF" or picture.pixels.shape[2] > 1):
-        picture, _ = store_picture(picture, Range.NONE, np.uint8)
-    return _encoded(picture, file_format, recipe, split, outcome)
-
-
-def _from_array(array: Array, file_format: str, recipe: Recipe, split: bool, watch: Watcher | None) -> Product:
-    if file_format in ARRAY_FORMATS:
-        array, outcome = filter_array(array, recipe, watch=watch)
-        return Product(_each(array, split, _array_encoder(file_format)), outcome)
-    if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
-        raise PictureError(f"what white is in {array.dtype} isn't known; save the array as uint8, uint16 or fractions")
-    depth = array.dtype if array.dtype.kind == "u" else np.dtype(np.uint8)
-    unit = float(np.iinfo(depth).max) if array.dtype == depth else 1.0
-    result, outcome = filter_array(array, replace(recipe, range=Range.NONE), unit=unit, watch=watch)
-    if result.ndim == 3 and len(result) not in PICTURE_CHANNELS and not split:
-        parts, notices = _maps(result / unit, file_format, recipe)
-        return Product(parts, outcome, notices)
-    choice = recipe.range or Range.CLIP
-    picture, extent = store_picture(picture_from_array(result, unit, any_channels=split), choice, depth)
-    return _encoded(picture, file_format, recipe, split, outcome._replace(extent=extent, unit=unit, range=choice))
-
-
-def _encoded(picture: Picture, file_format: str, recipe: Recipe, split: bool, outcome: Outcome) -> Product:
-    """A picture in a format, or each of its channels as a grey one."""
-    pictures = [picture]
-    if split:
-        channels = range(picture.pixels.shape[2])
-        pictures = [replace(picture, pixels=picture.pixels[..., one : one + 1], alpha=False) for one in channels]
-    pictures = [fit_for(one, file_format) for one in pictures]
-    parts = tuple(encode(one, file_format, recipe.threads) for one in pictures)
-    return Product(parts, outcome, pictures[0].notices)
-
-
-def _maps(maps: Array, file_format: str, recipe: Recipe) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
-    """Feature maps ``(C, H, W)`` as pages of numbers or on a sheet, each in its own range unless one was asked for."""
-    if file_format == "TIFF":
-        return (encode_pages(maps),), ()
-    from convcli.images.sheet import contact_sheet
-
-    title = f"{len(maps)} maps of {maps.shape[1]}x{maps.shape[2]}"
-    sheet = contact_sheet(maps, title=title, stretch=recipe.range is None)
-    sheet = fit_for(sheet, file_format)
-    return (encode(sheet, file_format, recipe.threads),), sheet.notices
-
-
-def _each(array: Array, split: bool, encoder: Callable[[Array], bytes]) -> tuple[bytes, ...]:
-    if not split:
-        return (encoder(array),)
-    return tuple(encoder(one) for one in array.reshape(-1, *array.shape[-2:]))
-
-
-def _array_encoder(file_format: str) -> Callable[[Array], bytes]:
-    def encoder(array: Array) -> bytes:
-        buffer = io.BytesIO()
-        if file_format == "NPY":
-            np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
-        elif file_format == "NPZ":
-            np.savez(buffer, maps=np.ascontiguousarray(array))
-        else:
-            return format_array(array, "," if file_format == "CSV" else " ").encode()
-        return buffer.getvalue()
-
-    return encoder
-
-
-def _read(source: Source, recipe: Recipe) -> Picture:
-    if source.path is not None:
-        return read_picture(source.path, recipe.max_pixels)
-    data = read_all(sys.stdin.buffer)
-    if not data:
-        raise PictureError("nothing came in on standard input")
-    return read_picture(data, recipe.max_pixels)
-
-
-def read_numbers(source: Source, recipe: Recipe) -> Array:
-    """The array of a matrix file or an inline matrix."""
-    if source.text is not None:
-        array = parse_matrix(source.text)
-    elif source.path is not None:
-        array = read_array(source.path, 4 * recipe.max_pixels)
+def _array_bytes(array: Array, target: Format) -> bytes:
+    buffer = io.BytesIO()
+    if target.name == "NPY":
+        np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    elif target.name == "NPZ":
+        np.savez(buffer, maps=np.ascontiguousarray(array))
     else:
-        raise PictureError("is not a file")
-    if not 2 <= array.ndim <= 4 or array.size == 0:
-        raise PictureError(f"an array must be (H, W), (C, H, W) or (N, C, H, W) and not empty, not {array.shape}")
-    if array.shape[-1] * array.shape[-2] > recipe.max_pixels:
-        raise PictureError(
-            f"it has {array.shape[-2]}x{array.shape[-1]} values, more than --max-pixels {recipe.max_pixels:,}"
-        )
-    return array
+        return format_array(array, "," if target.name == "CSV" else " ").encode()
+    return buffer.getvalue()

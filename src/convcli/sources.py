@@ -1,12 +1,18 @@
 """Inputs as users name them: files, folders, standard input, inline matrices."""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from convcli.errors import system_words
-from convcli.matrices import MATRIX_SUFFIXES
+from convcli.errors import PictureError, system_words
+from convcli.matrices import MATRIX_SUFFIXES, parse_matrix, read_array
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convcli.images.picture import Frames
 
 STREAM = "-"
 
@@ -67,10 +73,37 @@ def find_sources(names: Sequence[str], *, recursive: bool = False, output: Path 
             yield _file(name, path)
 
 
+def read_pictures(source: Source, max_pixels: int, *, frame: int | None = None, threads: int | None = None) -> "Frames":
+    """The pictures of a file or of standard input. Raises PictureError."""
+    from convcli.images.reading import read_all, read_frames
+
+    if source.path is not None:
+        return read_frames(source.path, max_pixels, frame=frame, threads=threads)
+    data = read_all(sys.stdin.buffer)
+    if not data:
+        raise PictureError("nothing came in on standard input")
+    return read_frames(data, max_pixels, frame=frame, threads=threads)
+
+
+def read_numbers(source: Source, max_pixels: int) -> "NDArray[Any]":
+    """The array of a matrix file or an inline matrix. Raises ConvcliError."""
+    if source.text is not None:
+        array = parse_matrix(source.text)
+    elif source.path is not None:
+        array = read_array(source.path, 4 * max_pixels)
+    else:
+        raise PictureError("is not a file")
+    if not 2 <= array.ndim <= 4 or array.size == 0:
+        raise PictureError(f"an array must be (H, W), (C, H, W) or (N, C, H, W) and not empty, not {array.shape}")
+    if array.shape[-1] * array.shape[-2] > max_pixels:
+        raise PictureError(f"it has {array.shape[-2]}x{array.shape[-1]} values, more than --max-pixels {max_pixels:,}")
+    return array
+
+
 def _file(name: str, path: Path) -> Source:
     """A file by its suffix, or, where that says nothing, by its first bytes; a problem for what is no picture."""
-    from convcli.images.picture import PICTURE_SUFFIXES
-    from convcli.images.reading import READABLE, sniff_suffix
+    from convcli.images.formats import PICTURE_SUFFIXES, READABLE
+    from convcli.images.reading import sniff_suffix
 
     if not path.is_file():  # a pipe, which can't be looked into
         return Source(name, path)
@@ -87,7 +120,7 @@ def _file(name: str, path: Path) -> Source:
 
 def _pictures_in(folder: Path, root: Path, recursive: bool, output: Path | None) -> Iterator[Source]:
     """Picture files of a folder, sorted, then, if asked, those of its sub-folders."""
-    from convcli.images.picture import PICTURE_SUFFIXES
+    from convcli.images.formats import PICTURE_SUFFIXES
 
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)

@@ -78,6 +78,14 @@ class Alpha(StrEnum):
     DROP = "drop"
 
 
+class Depth(StrEnum):
+    """How the numbers of a picture are stored: whole numbers of 8 or 16 bits, or 32-bit floats."""
+
+    EIGHT = "8"
+    SIXTEEN = "16"
+    FLOAT = "float"
+
+
 class Existing(StrEnum):
     """What happens to an output that is already there."""
 

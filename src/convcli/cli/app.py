@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from convcli.cli.options import GIVEN
 from convcli.cli.streams import abandon_stdout, prepare_streams
 from convcli.errors import ConvcliError, one_line, suggest, system_words, unexpected
 from convcli.kernels.named import NAMED
@@ -25,6 +26,7 @@ COMMANDS = {  # name: module and function
     "learn": ("convcli.cli.learn", "learn_command"),
     "gallery": ("convcli.cli.gallery", "gallery_command"),
     "compare": ("convcli.cli.compare", "compare_command"),
+    "replay": ("convcli.cli.replay", "replay_command"),
     "kernels": ("convcli.cli.kernels", "kernels_command"),
 }
 
@@ -65,6 +67,7 @@ class Command(TyperCommand):
                 if place + 2 >= len(words):
                     raise ConvcliError(f"{PAIR}: takes two pictures, before and after")
                 words[place + 1 : place + 3] = ["\0".join(words[place + 1 : place + 3])]
+        ctx.meta[GIVEN], _, _ = self.make_parser(ctx).parse_args(list(words))
         parsed: list[str] = super().parse_args(ctx, words)
         return parsed
 

@@ -2,13 +2,16 @@
 
 import math
 import os
+import shlex
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from convcli import __version__
 from convcli.batch import (
     Job,
     Result,
@@ -21,26 +24,29 @@ from convcli.batch import (
     output_root,
     run_job,
 )
-from convcli.cli.options import FileOptions, ReportOptions, ValueOptions
+from convcli.cli.options import OF_THE_RUN, CommonOptions
 from convcli.cli.streams import check_stdin, colored, stdout_is_closed, write_stdout
 from convcli.errors import ConvcliError, one_line, system_words
+from convcli.files import write_file
+from convcli.images.formats import FORMATS
+from convcli.images.png import FAST
+from convcli.images.writing import WHITE, Encoding
 from convcli.layers import Layer, check_layers
+from convcli.recipe import Recipe
 from convcli.report import hint, range_text, render, table
 from convcli.sources import STREAM, Source, find_sources
 from convcli.values import Measure, format_bytes
-from convcli.words import AUTO, Existing, ExitStatus, Range
+from convcli.words import AUTO, Depth, Existing, ExitStatus, Range
 
 if TYPE_CHECKING:
-    from convcli.recipe import Recipe
+    from convcli.images.picture import Picture
 
 
 def apply(
     name: str,
     inputs: Sequence[str],
     layers: tuple[Layer, ...],
-    values: ValueOptions,
-    files: FileOptions,
-    report: ReportOptions,
+    common: CommonOptions,
     measures: Sequence[Measure] = (),
     kept: Sequence[Path] = (),
     trace: Path | None = None,
@@ -50,29 +56,36 @@ def apply(
 
     Raises ConvcliError for what is wrong before any work.
     """
-    from convcli.images.writing import format_of
-
-    found = list(find_sources(inputs, recursive=files.recursive, output=output_root(files.output)))
+    found = list(find_sources(inputs, recursive=common.recursive, output=output_root(common.output)))
     sources = [one for one in found if not one.problem]
-    if files.file_format:
-        _named("--format", lambda name: format_of(Path(), name), files.file_format)
-    _check_inputs(inputs, sources, files)
-    _check_values(sources, layers, values, report, measures)
-    jobs = name_outputs(sources, files.output, name, files.file_format, in_place=files.in_place, kept=kept)
-    _check_outputs(jobs, values)
+    _check_inputs(inputs, sources, common)
+    _check_values(sources, layers, common, measures)
+    jobs = name_outputs(sources, common.output, name, common.file_format, in_place=common.in_place, kept=kept)
+    _check_outputs(jobs, common)
     job_of = {job.source: job for job in jobs}
-    recipe = _recipe(layers, values, report)
-    settings = _settings(files)._replace(trace=trace, max_memory=max_memory)
+    recipe = Recipe(
+        layers=layers,
+        range=common.value_range,
+        gray=common.gray,
+        linear=common.linear,
+        alpha=common.alpha,
+        mix=common.mix,
+        depth=common.depth,
+        method=common.method,
+        threads=common.threads,
+        max_pixels=common.max_pixels,
+    )
+    settings = _settings(name, common)._replace(trace=trace, max_memory=max_memory)
     if trace:
         check_traces(jobs, settings, [layer.label for layer in layers], kept)
-    report_path = report.report and name_report(report.report, jobs, kept, settings.existing)
-    talk = Talk(report, data_on_stdout=any(job.output is None for job in jobs))
+    report_path = common.report and name_report(common.report, jobs, kept, settings.existing)
+    talk = Talk(common, data_on_stdout=any(job.output is None for job in jobs))
     results = []
     for one in found:
-        result = run_job(job_of.get(one) or Job(one, None, ""), recipe, settings)
-        results.append(result)
+        result = run_job(job_of.get(one) or Job(one, None, FORMATS["PNG"]), recipe, settings)
         talk.say(result)
-        if result.status == "failed" and files.fail_fast:
+        results.append(result._replace(data=None, picture=None))
+        if result.status == "failed" and common.fail_fast:
             break
     talk.end(results)
     written = talk.write_report(report_path, results) if report_path else True
@@ -80,45 +93,42 @@ def apply(
     return ExitStatus.FAILED if failed else ExitStatus.DONE
 
 
-def _recipe(layers: tuple[Layer, ...], values: ValueOptions, report: ReportOptions) -> "Recipe":
-    from convcli.recipe import Recipe
-
-    return Recipe(
-        layers=layers,
-        range=values.value_range,
-        gray=values.gray,
-        linear=values.linear,
-        alpha=values.alpha,
-        mix=values.mix,
-        method=report.method,
-        threads=report.threads,
-        max_pixels=report.max_pixels,
-    )
-
-
-def _settings(files: FileOptions) -> Settings:
+def _settings(name: str, common: CommonOptions) -> Settings:
+    words = [name, *(word for key, words in common.typed.items() if key not in OF_THE_RUN for word in words)]
     return Settings(
-        existing=Existing.OVERWRITE if files.force else files.existing,
-        in_place=files.in_place,
-        make_folders=files.output is not None and (is_folder(files.output) or is_template(files.output)),
-        dry_run=files.dry_run,
+        encoding=Encoding(
+            png=common.png or FAST,
+            quality=common.quality,
+            background=common.background or WHITE,
+            strip=common.strip,
+            made=None if common.strip else (f"convcli {__version__}", shlex.join(words)),
+            threads=common.threads,
+        ),
+        existing=Existing.OVERWRITE if common.force else common.existing,
+        in_place=common.in_place,
+        make_folders=common.output is not None and (is_folder(common.output) or is_template(common.output)),
+        dry_run=common.dry_run,
+        frame=common.frame,
+        preview=common.preview,
     )
 
 
 class Talk:
     """What a run says: data on stdout, everything for people on stderr."""
 
-    def __init__(self, report: ReportOptions, *, data_on_stdout: bool) -> None:
+    def __init__(self, report: CommonOptions, *, data_on_stdout: bool) -> None:
         self.report = report
         self.data_on_stdout = data_on_stdout
         self.color = colored(sys.stderr, report.no_color)
         self.last_table = ""
+        self.remarks: set[str] = set()
 
     def say(self, result: Result) -> None:
         """One result: its data or its path, its JSON, its report."""
         name = one_line(result.job.source.name) or "''"
         if result.data is not None:
-            write_stdout(result.data)
+            for piece in result.data:
+                write_stdout(piece)
         if self.report.json_lines:
             import json
 
@@ -133,6 +143,8 @@ class Talk:
             self._line(f"convcli: {name}: {one_line(result.error)}", "red")
         elif not self.report.quiet:
             self._people(name, result)
+        if result.picture is not None:
+            self._show(result.picture)
 
     def end(self, results: Sequence[Result]) -> None:
         """The count of what became of several inputs."""
@@ -146,8 +158,6 @@ class Talk:
 
     def write_report(self, path: Path, results: Sequence[Result]) -> bool:
         """The report file; whether it could be written."""
-        from convcli.images.writing import write_file
-
         outcomes = [one.outcome for one in results]
         rows = [one.rows if one else () for one in outcomes]
         ranges = [range_text(one.spread(), one.lost(), one.range) if one else "" for one in outcomes]
@@ -162,6 +172,10 @@ class Talk:
     def _people(self, name: str, result: Result) -> None:
         for notice in result.notices:
             self._line(f"convcli: {name}: {notice}", "yellow")
+        for remark in result.remarks:
+            if remark not in self.remarks:  # it would hold for a thousand more
+                self._line(f"convcli: {name}: {remark}", "yellow")
+                self.remarks.add(remark)
         if result.status == "skipped":
             self._line(f"{name}: skipped, {one_line(str(result.outputs[0]))} exists")
         if result.memory is not None and result.status == "planned":
@@ -182,61 +196,73 @@ class Talk:
             for plan in result.outcome.plans:
                 self._line(plan)
 
+    def _show(self, picture: "Picture") -> None:
+        from convcli.images.preview import preview
+
+        self._line(preview(picture, shutil.get_terminal_size().columns, color=self.color))
+
     def _line(self, text: str, style: str = "") -> None:
         if self.color and style:
             text = typer.style(text, bold=True) if style == "bold" else typer.style(text, fg=style)
         print(text, file=sys.stderr, flush=True)
 
 
-def _check_inputs(inputs: Sequence[str], sources: Sequence[Source], files: FileOptions) -> None:
+def _check_inputs(inputs: Sequence[str], sources: Sequence[Source], common: CommonOptions) -> None:
     if inputs.count(STREAM) > 1:
         raise ConvcliError("-: standard input can be read only once")
     if STREAM in inputs:
         check_stdin("-")
-    if files.output == "":
+    if common.output == "":
         raise ConvcliError("-o: is empty; give a file, a folder/ or -")
     folder = next((one.root for one in sources if one.root), None)
-    if folder and not (files.output or files.in_place):
+    if folder and not (common.output or common.in_place):
         raise ConvcliError(f"{folder}: a folder needs -o DIR/ for its results, or --in-place")
-    if files.in_place and files.output:
+    if common.in_place and common.output:
         raise ConvcliError("--in-place: takes no -o; choose one of them")
 
 
 def _check_values(
-    sources: Sequence[Source],
-    layers: Sequence[Layer],
-    values: ValueOptions,
-    report: ReportOptions,
-    measures: Sequence[Measure],
+    sources: Sequence[Source], layers: Sequence[Layer], common: CommonOptions, measures: Sequence[Measure]
 ) -> None:
     arrays = any(one.is_array for one in sources)
     pictures = any(not one.is_array for one in sources)
     for measure in measures:
         measure.check(pictures=pictures, arrays=arrays)
-    if arrays and (values.gray or values.linear):
-        raise ConvcliError(f"{'--gray' if values.gray else '--linear'}: is for pictures, not for matrices and arrays")
+    for_pictures = {"--gray": common.gray, "--linear": common.linear, "--frame": common.frame is not None}
+    for option, given in for_pictures.items():
+        if arrays and given:
+            raise ConvcliError(f"{option}: is for pictures, not for matrices and arrays")
     check_layers(layers)
-    if report.method != AUTO:
+    if common.method != AUTO:
         from convcli.engine.plan import check_method
 
-        _named("--method", check_method, report.method)
+        try:
+            check_method(common.method)
+        except ConvcliError as error:
+            raise ConvcliError(f"--method: {error}") from None
 
 
-def _named(name: str, check: Callable[[Any], object], value: Any) -> None:
-    """A check whose error is to begin with the name of what was checked."""
-    try:
-        check(value)
-    except ConvcliError as error:
-        raise ConvcliError(f"{name}: {error}") from None
-
-
-def _check_outputs(jobs: Sequence[Job], values: ValueOptions) -> None:
-    from convcli.images.writing import FLOAT_FORMATS
-
+def _check_outputs(jobs: Sequence[Job], common: CommonOptions) -> None:
+    """Raise ConvcliError for what a format can't hold, and for what no format of this run heeds."""
+    targets = {job.target.name: job.target for job in jobs}
+    for name, target in targets.items():
+        if common.value_range is Range.NONE and Depth.FLOAT not in target.depths:
+            raise ConvcliError(f"--range: none keeps floats, which {name} can't; write .npy or .tiff")
+        if common.value_range is Range.NONE and common.depth not in (None, Depth.FLOAT):
+            raise ConvcliError(f"--range: none keeps floats, not --depth {common.depth}")
+        if common.depth is not None and common.depth not in target.depths:
+            others = [one.suffixes[0] for one in FORMATS.values() if common.depth in one.depths]
+            raise ConvcliError(f"--depth: {name} does not hold {common.depth}; write {' or '.join(others[:3])}")
+    heeded = {
+        "--quality": (common.quality, {one.name for one in FORMATS.values() if one.quality}),
+        "--png": (common.png, {"PNG"}),
+        "--background": (common.background, {one.name for one in FORMATS.values() if not one.alpha}),
+    }
+    for option, (given, names) in heeded.items():
+        if given is not None and targets and not names & set(targets):
+            raise ConvcliError(f"{option}: is for {', '.join(sorted(names))}, not for {', '.join(targets)}")
     for job in jobs:
-        if values.value_range is Range.NONE and job.format not in FLOAT_FORMATS:
-            raise ConvcliError(f"--range: none keeps floats, which {job.format} can't; write .npy or .tiff")
-        if job.output is None and job.format not in ("TEXT", "CSV") and sys.stdout.isatty():
+        if job.output is None and job.target.name not in ("TEXT", "CSV") and sys.stdout.isatty():
             raise ConvcliError("-o: standard output is a terminal; give a file, or pipe it on")
         if job.output is None and stdout_is_closed():
             raise ConvcliError("-o: standard output is closed; give a file")

@@ -27,8 +27,9 @@ def compare_command(
     Example: `convcli compare photo.png photo.jpg -o difference.png`
     """
     from convcli.compare import compare
+    from convcli.images.formats import format_of
     from convcli.images.reading import read_picture
-    from convcli.images.writing import encode, fit_for, format_of
+    from convcli.images.writing import encode
 
     file_format = None
     if output:
@@ -46,7 +47,7 @@ def compare_command(
             return ExitStatus.FAILED
     try:
         found, difference = compare(*pictures)
-        drawn = encode(fit_for(difference, file_format), file_format) if file_format else b""
+        drawn, _ = encode(difference, file_format) if file_format else ([], [])
     except (PictureError, ShapeError) as error:
         print(f"convcli: {one_line(f'{one}, {other}: {error}')}", file=sys.stderr)
         return ExitStatus.FAILED

@@ -1,5 +1,6 @@
 """``convcli NAME INPUT...`` for every named filter, and ``convcli filter INPUT... -k KERNEL``."""
 
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +9,9 @@ import typer
 
 from convcli.cli.apply import apply
 from convcli.cli.options import (
-    FileOptions,
+    CommonOptions,
     InputsArg,
     KernelOpt,
-    ReportOptions,
-    ValueOptions,
     WindowOptions,
     command,
 )
@@ -30,9 +29,7 @@ def filter_command(
     inputs: InputsArg,
     kernel: KernelOpt,
     window: WindowOptions,
-    values: ValueOptions,
-    files: FileOptions,
-    report: ReportOptions,
+    common: CommonOptions,
 ) -> int:
     """Apply your own kernel, or a layer's weight.
 
@@ -46,7 +43,11 @@ def filter_command(
         asked = read_kernel(kernel, sys.stdin.buffer)
     except ConvcliError as error:
         raise ConvcliError(f"-k: {error}") from None
-    return _run("filter", asked, inputs, window, values, files, report)
+    if (kernel == "-" or asked.path) and not asked.is_layer and asked.weights.size <= MAX_RECORDED:
+        common.typed["kernel"] = ["--kernel", json.dumps(asked.weights.tolist())]  # the file may be gone by then
+        if asked.bias and "bias" not in common.typed:
+            common.typed["bias"] = ["--bias", repr(float(asked.bias))]
+    return _run("filter", asked, inputs, window, common)
 
 
 def named_command(named: Named) -> Callable[..., int]:
@@ -57,12 +58,10 @@ def named_command(named: Named) -> Callable[..., int]:
         context: typer.Context,
         inputs: InputsArg,
         window: WindowOptions,
-        values: ValueOptions,
-        files: FileOptions,
-        report: ReportOptions,
+        common: CommonOptions,
     ) -> int:
         name = str(context.info_name)
-        return _run(name, read_kernel(name), inputs, window, values, files, report)
+        return _run(name, read_kernel(name), inputs, window, common)
 
     example = EXAMPLES.get(named.name, named.name)
     written = f"\n\nArguments and defaults: `{named.usage}`" if named.parameters else ""
@@ -70,6 +69,7 @@ def named_command(named: Named) -> Callable[..., int]:
     return run
 
 
+MAX_RECORDED = 1024  # weights of a kernel that are written into a file by themselves
 EXAMPLES = {
     "box": "box:5",
     "blur": "blur:9",
@@ -89,9 +89,7 @@ def _run(
     kernel: Kernel,
     inputs: list[str],
     window: WindowOptions,
-    values: ValueOptions,
-    files: FileOptions,
-    report: ReportOptions,
+    common: CommonOptions,
 ) -> int:
     if window.normalize:
         try:
@@ -120,4 +118,4 @@ def _run(
     layers: tuple[Layer, ...] = (layer, window.pool) if window.pool else (layer,)
     amounts = (("--bias", window.bias, -1.0), ("--boundary", window.boundary, 0.0))
     measures = [Measure(name, one, least) for name, one, least in amounts if isinstance(one, Amount)]
-    return apply(name, inputs, layers, values, files, report, measures, [kernel.path] if kernel.path else [])
+    return apply(name, inputs, layers, common, measures, [kernel.path] if kernel.path else [])

@@ -37,9 +37,10 @@ def gallery_command(
     """
     import numpy as np
 
+    from convcli.images.formats import format_of
     from convcli.images.reading import read_picture
     from convcli.images.sheet import contact_sheet
-    from convcli.images.writing import encode, fit_for, format_of
+    from convcli.images.writing import encode
 
     target = output or picture.with_name(f"{picture.stem or 'picture'}.gallery.png")
     try:
@@ -52,7 +53,7 @@ def gallery_command(
         tiles = [source.fractions(), *(_filtered(source, name, value_range, gray) for name in NAMED)]
         colors = np.stack([np.broadcast_to(one, (*one.shape[:2], 3)) for one in tiles])
         sheet = contact_sheet(colors, title=picture.name, labels=["the picture", *NAMED], stretch=False)
-        data = encode(fit_for(sheet, file_format), file_format)
+        data, _ = encode(sheet, file_format)
     except PictureError as error:
         print(f"convcli: {one_line(str(picture))}: {one_line(str(error))}", file=sys.stderr)
         return ExitStatus.FAILED
@@ -80,10 +81,13 @@ def _shrunk(picture: "Picture") -> "Picture":
 
 def _filtered(picture: "Picture", name: str, value_range: "Range | None", gray: bool) -> "NDArray[Any]":
     """What the command of a name gives, as fractions of white."""
+    import numpy as np
+
+    from convcli.filtering import filter_picture
     from convcli.kernels.reading import read_kernel
     from convcli.layers import Filter
-    from convcli.recipe import Recipe, filter_picture
+    from convcli.recipe import Recipe
 
     recipe = Recipe((Filter(kernel=read_kernel(name)),), range=value_range or Range.CLIP, gray=gray)
-    result, _ = filter_picture(picture, recipe, keep_floats=True)
+    result, _ = filter_picture(picture, recipe, dtype=np.float32)
     return result.fractions()

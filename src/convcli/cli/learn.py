@@ -186,11 +186,11 @@ def _start(init: str | None) -> Any:
 
 
 def _check_files(output: Path | None, plot: Path | None, task: "Task", kept: list[Path], *, force: bool) -> None:
-    from convcli.images.writing import ARRAY_FORMATS, format_of
+    from convcli.images.formats import format_of
 
     if plot and task.method is not Learning.DESCENT:
         raise ConvcliError("--plot: draws the loss of --method gd")
-    if plot and format_of(plot) in ARRAY_FORMATS:
+    if plot and format_of(plot).is_array:
         raise ConvcliError(f"--plot: {plot} must be a picture, as in {plot.stem}.png")
     for flag, path in (("-o", output), ("--plot", plot)):
         if path:
@@ -256,8 +256,9 @@ def _codes(name: str, gray: bool, max_pixels: int) -> "tuple[NDArray[Any], float
 
 
 def _drawn(fit: "Fit", made: str, path: Path) -> bytes:
+    from convcli.images.formats import format_of
     from convcli.images.plot import loss_curve
-    from convcli.images.writing import encode, fit_for, format_of
+    from convcli.images.writing import encode
 
-    file_format = format_of(path)
-    return encode(fit_for(loss_curve(fit.loss, f"summed squared error, {made}"), file_format), file_format)
+    pieces, _ = encode(loss_curve(fit.loss, f"summed squared error, {made}"), format_of(path))
+    return b"".join(pieces)

@@ -10,10 +10,15 @@ import typer
 
 from convcli import values
 from convcli.errors import ConvcliError
+from convcli.images.formats import format_named
+from convcli.images.png import FAST, parse_packing
+from convcli.images.writing import parse_background
 from convcli.layers import Pool
-from convcli.words import AUTO, MAX_PIXELS, Alpha, Existing, Range, Reduce
+from convcli.words import AUTO, MAX_PIXELS, Alpha, Depth, Existing, Range, Reduce
 
 T = TypeVar("T")
+
+GIVEN = "convcli.given"  # where a context keeps the options as they were typed
 
 
 def option_parser(parse: Callable[[str], T]) -> Callable[[str], T]:
@@ -71,6 +76,13 @@ def parse_report(text: str) -> Path:
     return path
 
 
+@option_parser
+def parse_png(text: str) -> str:
+    """``fast``, ``small`` or a level."""
+    parse_packing(text)
+    return text
+
+
 def option(panel: str, words: str, help_text: str, parser: Callable[[str], Any] | None = None, **more: Any) -> Any:
     """An option from its flags and metavar, as in ``-p --padding HOW``. Its default is written where it is used."""
     flags = [word for word in words.split() if word.startswith("-")]
@@ -79,7 +91,7 @@ def option(panel: str, words: str, help_text: str, parser: Callable[[str], Any] 
     return typer.Option(*flags, help=help_text, metavar=metavar, parser=parser, rich_help_panel=panel, **more)
 
 
-_WINDOW, _VALUES, _FILES, _REPORT = "Window", "Values", "Files", "Report and limits"
+_WINDOW, _VALUES, _FILES, _STORED, _REPORT = "Window", "Values", "Files", "Storage", "Report and limits"
 
 InputsArg = Annotated[
     list[str],
@@ -126,10 +138,19 @@ def file_option(what: str) -> Any:
 
 
 class Options:
-    """A group of options: annotated attributes with their defaults, given together to a command's function."""
+    """A group of options: annotated attributes with their defaults, given together to a command's function.
+
+    ``typed`` has the words of the whole call by parameter.
+    """
 
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
+        self.typed: dict[str, list[str]] = {}
+
+    @classmethod
+    def annotations(cls) -> dict[str, Any]:
+        """The options by name, those of its bases first."""
+        return {name: one for base in reversed(cls.__mro__) for name, one in inspect.get_annotations(base).items()}
 
     @classmethod
     def parameters(cls) -> list[inspect.Parameter]:
@@ -137,7 +158,7 @@ class Options:
         keyword = inspect.Parameter.KEYWORD_ONLY
         return [
             inspect.Parameter(name, keyword, default=getattr(cls, name), annotation=annotation)
-            for name, annotation in cls.__annotations__.items()
+            for name, annotation in cls.annotations().items()
         ]
 
 
@@ -175,6 +196,10 @@ class ValueOptions(Options):
         option(_VALUES, "--alpha HOW", "Transparency: auto, keep, premultiply, filter, drop.", show_default=True),
     ] = Alpha.AUTO
     mix: Annotated[Any, option(_VALUES, "--mix SHARE", "Lay the result over the input: 30%.", parse_share)] = "100%"
+    depth: Annotated[
+        Depth | None,
+        option(_VALUES, "--depth BITS", "Store it in 8, 16 or float.", show_default="the input's"),
+    ] = None
 
 
 class FileOptions(Options):
@@ -182,17 +207,47 @@ class FileOptions(Options):
 
     output: Annotated[
         str | None,
-        option(_FILES, "-o --output WHERE", "File, folder/, -, or {stem} {ext} {parent} {command} {channel}."),
+        option(_FILES, "-o --output WHERE", "File, folder/, -, or {stem} {ext} {parent} {command} {channel} {frame}."),
     ] = None
-    file_format: Annotated[str | None, option(_FILES, "--format NAME", "png, jpeg, npy ...; beats the name.")] = None
     existing: Annotated[
         Existing, option(_FILES, "--existing DO", "If it exists: error, skip, overwrite or rename.", show_default=True)
     ] = Existing.ERROR
     force: OverwriteOpt = False
     in_place: Annotated[bool, option(_FILES, "--in-place", "Replace the inputs themselves.")] = False
     recursive: Annotated[bool, option(_FILES, "-r --recursive", "Folders with their sub-folders.")] = False
+    frame: Annotated[
+        int | None, option(_FILES, "--frame N", "One frame of an animation, from 0.", min=0, show_default="all")
+    ] = None
     dry_run: Annotated[bool, option(_FILES, "-n --dry-run", "Print the outputs, write nothing.")] = False
     fail_fast: Annotated[bool, option(_FILES, "--fail-fast", "Stop at the first failure.")] = False
+
+
+class EncodingOptions(Options):
+    """How results are stored."""
+
+    file_format: Annotated[
+        Any, option(_STORED, "--format NAME", "png, jpeg, npy ...; beats the name.", option_parser(format_named))
+    ] = None
+    quality: Annotated[
+        int | None,
+        option(
+            _STORED, "--quality N", "Of JPEG, WebP, AVIF: 1 to 100.", min=1, max=100, show_default="a JPEG's, or 90"
+        ),
+    ] = None
+    png: Annotated[
+        Any, option(_STORED, "--png HOW", "fast, small, or a level of zlib, 0 to 9.", parse_png, show_default=FAST)
+    ] = None
+    background: Annotated[
+        Any,
+        option(
+            _STORED,
+            "--background COLOR",
+            "Behind what a JPEG can't show through.",
+            option_parser(parse_background),
+            show_default="white",
+        ),
+    ] = None
+    strip: Annotated[bool, option(_STORED, "--strip", "Leave out profile, EXIF, texts.")] = False
 
 
 class ReportOptions(Options):
@@ -202,28 +257,61 @@ class ReportOptions(Options):
     json_lines: JsonOpt = False
     quiet: QuietOpt = False
     verbose: Annotated[bool, option(_REPORT, "-v --verbose", "Also the method, and why.")] = False
+    preview: Annotated[bool, option(_REPORT, "--preview", "Show the result in the terminal.")] = False
     no_color: Annotated[bool, option(_REPORT, "--no-color", "No colours.")] = False
     max_pixels: MaxPixelsOpt = MAX_PIXELS
     method: Annotated[str, option(_REPORT, "--method NAME", "How to compute, or auto.")] = AUTO
     threads: ThreadsOpt = None
 
 
+class CommonOptions(ReportOptions, EncodingOptions, FileOptions, ValueOptions):
+    """What every command has that makes files of inputs."""
+
+
+OF_THE_RUN = {  # options that say where results go and what is told, not what is done to a picture
+    "inputs",
+    "file_format",
+    "trace",
+    "save",
+    "max_memory",
+    *FileOptions.annotations(),
+    *ReportOptions.annotations(),
+}
+
+
+def typed(context: typer.Context) -> dict[str, list[str]]:
+    """The words of a call by the names of their parameters."""
+    given = context.meta.get(GIVEN, {})
+    found: dict[str, list[str]] = {}
+    for one in context.command.params:
+        value = given.get(str(one.name))
+        if value is not None:
+            flag = [max(one.opts, key=len)] if one.param_type_name == "option" else []
+            more = list(value) if isinstance(value, (list, tuple)) else [] if value is True else [value]
+            found[str(one.name)] = [*flag, *map(str, more)]
+    return found
+
+
 def command(function: Callable[..., int]) -> Callable[..., int]:
     """A function for Typer whose parameters that are option groups are spread into their options."""
     signature = inspect.signature(function)
     groups: dict[str, type[Options]] = {}
-    spread: list[inspect.Parameter] = []
+    spread = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     for name, parameter in signature.parameters.items():
         if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Options):
             groups[name] = parameter.annotation
             spread += parameter.annotation.parameters()
-        else:
+        elif name != "context":
             spread.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
     @functools.wraps(function)
-    def run(**values: Any) -> int:
+    def run(context: typer.Context, **values: Any) -> int:
         for name, group in groups.items():
-            values[name] = group(**{option: values.pop(option) for option in group.__annotations__})
+            options = {option: values.pop(option) for option in group.annotations()}
+            values[name] = group(**options)
+            values[name].typed = typed(context)
+        if "context" in signature.parameters:
+            values["context"] = context
         return function(**values)
 
     run.__signature__ = signature.replace(parameters=spread)  # type: ignore[attr-defined]

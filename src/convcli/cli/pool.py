@@ -6,13 +6,11 @@ import typer
 
 from convcli.cli.apply import apply
 from convcli.cli.options import (
+    CommonOptions,
     DilationOpt,
-    FileOptions,
     InputsArg,
     PoolPaddingOpt,
-    ReportOptions,
     StrideOpt,
-    ValueOptions,
     command,
     parse_pair,
 )
@@ -28,9 +26,7 @@ def _size(flag: str, help_text: str) -> Any:
 @command
 def pool_command(
     inputs: InputsArg,
-    values: ValueOptions,
-    files: FileOptions,
-    report: ReportOptions,
+    common: CommonOptions,
     greatest: Annotated[Any, _size("--max", "The greatest value of each window.")] = None,
     mean: Annotated[Any, _size("--avg", "Its mean.")] = None,
     least: Annotated[Any, _size("--min", "Its least value.")] = None,
@@ -61,4 +57,4 @@ def pool_command(
         ceil=ceil,
         count_pads=not exclude_pad,
     )
-    return apply("pool", inputs, (layer,), values, files, report)
+    return apply("pool", inputs, (layer,), common)

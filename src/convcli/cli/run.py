@@ -8,11 +8,9 @@ import typer
 
 from convcli.cli.apply import apply
 from convcli.cli.options import (
-    FileOptions,
+    CommonOptions,
     InputsArg,
     PipelineArg,
-    ReportOptions,
-    ValueOptions,
     command,
     option_parser,
 )
@@ -31,9 +29,7 @@ if TYPE_CHECKING:
 def run_command(
     pipeline: PipelineArg,
     inputs: InputsArg,
-    values: ValueOptions,
-    files: FileOptions,
-    report: ReportOptions,
+    common: CommonOptions,
     trace: Annotated[
         Path | None, typer.Option("--trace", metavar="DIR", help="Every layer's maps as a sheet, and its report.")
     ] = None,
@@ -59,13 +55,13 @@ def run_command(
         if not layer.complete:
             raise ConvcliError(f"layer {number}, {layer.label}: {NO_WEIGHTS}")
     if save:
-        _check_save(save, asked, overwrite=files.force or files.existing is Existing.OVERWRITE)
+        _check_save(save, asked, overwrite=common.force or common.existing is Existing.OVERWRITE)
     if trace is not None and not trace.name:
         raise ConvcliError(f"--trace: must be a folder of its own, not {str(trace)!r}")
     measures = [measure for stage in asked.stages for measure in stage.measures]
     most = max_memory if max_memory is not None else _usual_memory()
-    status = apply("run", inputs, asked.layers, values, files, report, measures, asked.files, trace, most)
-    if save and not files.dry_run:
+    status = apply("run", inputs, asked.layers, common, measures, asked.files, trace, most)
+    if save and not common.dry_run:
         write_target("--save-pipeline", save, asked.to_toml().encode(), force=True)
     return status
 

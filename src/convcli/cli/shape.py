@@ -136,9 +136,10 @@ def _matrix(pipeline: "Pipeline", size: Shape, as_json: bool) -> str:
 
 def _draw(picture: Path, output: Path | None, box: tuple[int, int, int, int], size: Shape) -> tuple[Path, bytes]:
     """Where the overlay goes, and its bytes."""
+    from convcli.images.formats import format_of
     from convcli.images.overlay import draw_box
     from convcli.images.reading import read_picture
-    from convcli.images.writing import ARRAY_FORMATS, encode, fit_for, format_of
+    from convcli.images.writing import encode
 
     try:
         source = read_picture(picture)
@@ -149,8 +150,8 @@ def _draw(picture: Path, output: Path | None, box: tuple[int, int, int, int], si
     path = output or picture.with_name(f"{picture.stem}.shape.png")
     try:
         file_format = format_of(path)
-        if file_format in ARRAY_FORMATS:
+        if file_format.is_array:
             raise ConvcliError(f"{path}: an overlay is a picture, as in {path.stem}.png")
-        return path, encode(fit_for(draw_box(source, box), file_format), file_format)
+        return path, b"".join(encode(draw_box(source, box), file_format)[0])
     except ConvcliError as error:
         raise ConvcliError(f"-o: {error}") from None

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from convcli.errors import ConvcliError, system_words
+from convcli.files import write_file
 
 
 def check_target(option: str, path: Path, kept: Iterable[Path], force: bool) -> None:
@@ -17,10 +18,8 @@ def check_target(option: str, path: Path, kept: Iterable[Path], force: bool) -> 
         raise ConvcliError(f"{option}: {path} exists; add -f to overwrite it")
 
 
-def write_target(option: str, path: Path, data: bytes, force: bool) -> None:
+def write_target(option: str, path: Path, data: bytes | list[bytes], force: bool) -> None:
     """Write whole or not at all. Raises ConvcliError."""
-    from convcli.images.writing import write_file
-
     try:
         write_file(path, data, overwrite=force)
     except OSError as error:

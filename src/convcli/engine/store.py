@@ -35,6 +35,12 @@ class Extent:
             self.below, self.far_below, self.above = self.below + below, self.far_below + far_below, self.above + above
             self.count += values.size
 
+    def merge(self, other: "Extent") -> None:
+        """Take in what another has seen."""
+        self.minimum, self.maximum = min(self.minimum, other.minimum), max(self.maximum, other.maximum)
+        self.below, self.far_below = self.below + other.below, self.far_below + other.far_below
+        self.above, self.count = self.above + other.above, self.count + other.count
+
 
 class Tone(NamedTuple):
     """``absolute`` value first, then ``v * gain / divisor + offset``, then the limits.

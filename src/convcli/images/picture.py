@@ -11,29 +11,26 @@ if TYPE_CHECKING:
 LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as Pillow's "L" and OpenCV's grey
 
 
-PICTURE_FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".ppm": "PPM",
-    ".pgm": "PPM",
-    ".pnm": "PPM",
-}
-PICTURE_SUFFIXES = tuple(PICTURE_FORMATS)
-EXIF_PREFIX = b"Exif\0\0"  # stands in front of the data in JPEG files, and in no others
+class JpegTables(NamedTuple):
+    """What a JPEG was coded with: its quantization tables, and by how much its colours are coarser."""
+
+    quantization: dict[int, list[int]]
+    subsampling: int
 
 
 class Metadata(NamedTuple):
-    """What is carried from the input file to the output file."""
+    """What a file says of its picture, carried to the file of the result.
+
+    ``exif`` has no prefix, ``chunks`` are PNG chunks of colour space and text as they are, ``dpi`` is x and y.
+    """
 
     icc: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
+    xmp: bytes | None = None
+    comment: bytes | None = None
+    chunks: tuple[tuple[bytes, bytes], ...] = ()
+    jpeg: JpegTables | None = None
 
 
 NOTHING_KEPT = Metadata()
@@ -48,7 +45,6 @@ class Picture:
     alpha: bool = False
     metadata: Metadata = NOTHING_KEPT
     notices: tuple[str, ...] = ()
-    frames: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -90,6 +86,22 @@ class Picture:
         import numpy as np
 
         return self.pixels[..., 0] if self.pixels.shape[2] == 1 else np.moveaxis(self.pixels, 2, 0)
+
+
+@dataclass
+class Frames:
+    """The pictures of a file in order: one, the frames of an animation, or a TIFF's pages, which have no delays.
+
+    ``delays`` are milliseconds, ``loop`` how often an animation is shown, 0 for ever, None once. ``poster`` says that
+    the first picture is no part of the animation, but what is shown where there is none. ``count`` is the number in
+    the file, ``pictures`` those that were read.
+    """
+
+    pictures: list[Picture]
+    count: int = 1
+    delays: tuple[float, ...] = ()
+    loop: int | None = None
+    poster: bool = False
 
 
 def picture_from_array(array: "NDArray[Any]", white: float, *, any_channels: bool = False) -> Picture:

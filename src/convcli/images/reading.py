@@ -1,91 +1,271 @@
-"""Decoding: any supported file to an upright :class:`Picture`, its size read from the header before memory is taken."""
+"""Opening: any supported file as upright :class:`Picture` data, sizes read from the header before memory is taken."""
 
 import io
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from convcli.engine.threads import Shared
 from convcli.errors import PictureError, system_words
-from convcli.images.picture import EXIF_PREFIX, PICTURE_FORMATS, Metadata, Picture
+from convcli.images.decoding import (
+    ALPHA_MODES,
+    EIGHT_BIT_MODES,
+    FOREIGN_MODES,
+    GRAY_MODES,
+    PLANES_APART,
+    VEILED_GRAY_16,
+    bit_depth,
+    decode,
+    turned_upright,
+    wide_pnm,
+)
+from convcli.images.formats import READABLE, START, Format, sniff
+from convcli.images.metadata import ORIENTATION, read_metadata
+from convcli.images.picture import Frames, Picture
 from convcli.words import MAX_PIXELS
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-MAGIC = {
-    "PNG": (b"\x89PNG",),
-    "JPEG": (b"\xff\xd8\xff",),
-    "TIFF": (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+"),
-    "WEBP": (b"RIFF",),
-    "BMP": (b"BM",),
-    "GIF": (b"GIF8",),
-    "PPM": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"),
-}
-USUAL_SUFFIX = {name: suffix for suffix, name in reversed(PICTURE_FORMATS.items())}  # the first of each
 MAX_STREAM_BYTES = 2**31
-READABLE = "PNG, JPEG, TIFF, WebP, BMP, GIF or PNM"
-
-ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
-EIGHT_BIT_MODES = ("L", "LA", "RGB", "RGBA")
-GRAY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L")
-BITS_PER_SAMPLE, ORIENTATION = 258, 274  # TIFF and EXIF tags
 SIDEWAYS = 5  # orientations from here on turn height into width
+NUMPY_START = b"\x93NUMPY"
+
+
+class Header(NamedTuple):
+    """What a file claims before it is decoded: colour channels, height and width, whether there is alpha, frames."""
+
+    shape: tuple[int, int, int]
+    alpha: bool
+    frames: int
 
 
 def read_picture(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decode the first frame of a file, or of a file's bytes.
+    """The first, or only, picture of a file, or of a file's bytes. Raises as :func:`read_frames` does."""
+    frames = read_frames(source, max_pixels, frame=0)
+    picture = frames.pictures[0]
+    if frames.count > 1:
+        picture = replace(picture, notices=(*picture.notices, f"only the first of {frames.count} frames is read"))
+    return picture
 
-    EXIF orientation is baked in; palettes become RGB(A), 1-bit becomes grey, other colour spaces RGB. 16-bit grey
-    keeps its codes. Raises PictureError for what is missing, not a picture, damaged, or larger than ``max_pixels``.
+
+def read_frames(
+    source: Path | bytes, max_pixels: int = MAX_PIXELS, *, frame: int | None = None, threads: int | None = None
+) -> Frames:
+    """Decode all frames of a file, or of a file's bytes, or the one asked for, each as it is to be seen.
+
+    EXIF orientation is baked in; palettes become RGB(A), 1-bit becomes grey, other colour spaces RGB; 16 bits and
+    floats stay. Raises PictureError for what is missing, not a picture, damaged, larger than ``max_pixels`` in all its
+    frames, or without the frame.
     """
     try:
-        with _opened(source) as (file, image):
-            return _decode(image, _bit_depth(file, image), max_pixels)
+        with _opened(source, threads) as reader:
+            pictures, delays = [], []
+            for number in _wanted(reader, frame, max_pixels):
+                pictures.append(reader.read(number))
+                delays.append(reader.delay(number))
+            if not reader.animated or len(pictures) == 1:
+                return Frames(pictures, reader.count)
+            return Frames(_alike(pictures), reader.count, tuple(delays), reader.loop, reader.poster)
     except (PictureError, MemoryError):
         raise
     except Exception as error:  # damaged files raise whatever their decoder stumbles over
         raise PictureError(_reason(error)) from None
 
 
-def read_shape(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[tuple[int, int, int], bool]:
-    """Colour channels, height and width that a file's header claims, and whether there is alpha.
-
-    Raises as :func:`read_picture` does.
-    """
+def read_header(path: Path, max_pixels: int = MAX_PIXELS, *, frame: int | None = None) -> Header:
+    """What the header of a file claims. Raises as :func:`read_frames` does."""
     try:
-        with _opened(path) as (_, image):
-            _check_size(image, max_pixels)
-            height, width = image.height, image.width
-            if image.getexif().get(ORIENTATION, 1) >= SIDEWAYS:
-                height, width = width, height
-            alpha = image.mode in ALPHA_MODES or "transparency" in image.info
-            return (1 if image.mode in GRAY_MODES else 3, height, width), alpha
+        with _opened(path) as reader:
+            wanted = _wanted(reader, frame, max_pixels)
+            return Header(*reader.shape(wanted[0]), len(wanted))
     except PictureError:
         raise
     except Exception as error:
         raise PictureError(_reason(error)) from None
 
 
-@contextmanager
-def _opened(source: Path | bytes) -> Iterator[tuple[BinaryIO, Any]]:
-    """A file and the Pillow image it is, its header read."""
-    from PIL import Image
+class _Images:
+    """The frames of a file that Pillow reads."""
 
+    def __init__(self, file: BinaryIO, image: Any, opener: Callable[[], Any], threads: int | None) -> None:
+        self._file, self._image, self._opener, self._threads = file, image, opener, threads
+        self.count = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+        self.animated = self.count > 1 and image.format != "TIFF"
+        self.loop = image.info.get("loop")
+        self.poster = bool(image.info.get("default_image"))
+
+    def shape(self, number: int) -> tuple[tuple[int, int, int], bool]:
+        """Colour channels, height and width as the picture is to be seen, and whether there is alpha."""
+        image = self._at(number)
+        height, width = image.height, image.width
+        with suppress(Exception):  # damaged EXIF data is met when the picture is read
+            known = image.format != "PNG" or "exif" in image.info  # behind the pixels, it would take them to be decoded
+            if known and _orientation(image) >= SIDEWAYS:
+                height, width = width, height
+        alpha = image.mode in ALPHA_MODES or "transparency" in image.info
+        gray = image.mode in GRAY_MODES or (bool(image.tile) and image.tile[0].args == VEILED_GRAY_16)
+        return (1 if gray else 3, height, width), alpha
+
+    def delay(self, number: int) -> float:
+        """How many milliseconds a frame is shown that was just read."""
+        return float(self._at(number).info.get("duration") or 0)
+
+    def read(self, number: int) -> Picture:
+        """One frame."""
+        image = self._at(number)
+        depth = bit_depth(self._file, image)
+        if image.format == "TIFF" and depth == 16 and image.mode in EIGHT_BIT_MODES:
+            if image.tag_v2.get(PLANES_APART) == 2:
+                return _Pages(self._file).read(number)
+        elif image.format == "PPM" and (wide := wide_pnm(self._file, image)) is not None:
+            return Picture(wide, 65535.0)
+        foreign = image.mode in FOREIGN_MODES
+        found = decode(image, depth, None if self.animated else partial(self._once_more, number), self._threads)
+        notices = list(found.notices)
+        try:
+            orientation = _orientation(image)
+            metadata = read_metadata(self._file, image, same_colors=not foreign)
+        except MemoryError:
+            raise
+        except Exception:  # EXIF data can hold anything, and what it holds is used unchecked
+            image.info.pop("exif", None)
+            notices.append("damaged EXIF data is ignored")
+            orientation, metadata = 1, read_metadata(self._file, image, same_colors=not foreign, exif=False)
+        if image.format == "MPO":
+            notices.append("only the first of its pictures is read")
+        pixels = turned_upright(found.pixels, orientation)
+        return Picture(pixels, found.white, pixels.shape[2] in (2, 4), metadata, tuple(notices))
+
+    def _at(self, number: int) -> Any:
+        if self.count > 1 and self._image.tell() != number:
+            self._image.seek(number)
+        return self._image
+
+    @contextmanager
+    def _once_more(self, number: int) -> Iterator[Any]:
+        with self._opener() as image:
+            if number:
+                image.seek(number)
+            yield image
+
+
+class _Pages:
+    """The pages of a TIFF that Pillow does not read."""
+
+    animated, loop, poster = False, None, False
+
+    def __init__(self, file: BinaryIO) -> None:
+        from convcli.images.tiff import Pages
+
+        self._pages = Pages(file)
+        self.count = len(self._pages)
+        if not self.count:
+            raise PictureError("damaged picture: its header can't be read")
+
+    def shape(self, number: int) -> tuple[tuple[int, int, int], bool]:
+        """As of :class:`_Images`."""
+        return self._pages.shape(number)
+
+    def delay(self, _number: int) -> float:
+        """Pages are not shown for a time."""
+        return 0.0
+
+    def read(self, number: int) -> Picture:
+        """One page."""
+        return self._pages.read(number)
+
+
+def _wanted(reader: _Images | _Pages, frame: int | None, max_pixels: int) -> range:
+    """The numbers of the frames to read, none of them too large, nor all together."""
+    if frame is not None and not frame < reader.count:
+        has = f"it has {reader.count} frames, 0 to {reader.count - 1}" if reader.count > 1 else "it has one, 0"
+        raise PictureError(f"there is no frame {frame}; {has}")
+    wanted = range(reader.count) if frame is None else range(frame, frame + 1)
+    pixels = 0
+    for number in wanted[:1] if reader.animated else wanted:
+        (_, height, width), _ = reader.shape(number)
+        pixels += height * width
+        if pixels > max_pixels:
+            raise PictureError(
+                f"its header says {height}x{width}, {pixels:,} pixels,"
+                f" more than {max_pixels:,}; raise --max-pixels if that is right"
+            )
+    if reader.animated and pixels * len(wanted) > max_pixels:
+        raise PictureError(
+            f"its header says {len(wanted)} frames of {height}x{width}, {pixels * len(wanted):,} pixels,"
+            f" more than {max_pixels:,}; raise --max-pixels if that is right, or take one with --frame"
+        )
+    return wanted
+
+
+def _alike(pictures: list[Picture]) -> list[Picture]:
+    """The frames of an animation with the same channels: colour if any has it, and alpha if any has that."""
+    if len({one.pixels.shape[2] for one in pictures}) == 1:
+        return pictures
+    import numpy as np
+
+    colors, veiled = max(one.color.shape[2] for one in pictures), any(one.alpha for one in pictures)
+
+    def widened(one: Picture) -> Picture:
+        color = np.broadcast_to(one.color, (*one.size, colors))
+        if not veiled:
+            return replace(one, pixels=np.ascontiguousarray(color))
+        alpha = one.pixels[..., -1:] if one.alpha else np.full((*one.size, 1), one.white, one.pixels.dtype)
+        return replace(one, pixels=np.concatenate([color, alpha], axis=2), alpha=True)
+
+    return [widened(one) for one in pictures]
+
+
+def _orientation(image: Any) -> int:
+    found = image.getexif().get(ORIENTATION, 1)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+@contextmanager
+def _opened(source: Path | bytes, threads: int | None = None) -> Iterator["_Images | _Pages"]:
+    """The reader of a file, its header read."""
     if isinstance(source, Path) and not source.is_file():
         with source.open("rb") as pipe:  # which can't be wound back
             source = read_all(pipe)
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-        formats = _formats(file.read(16))
-        if not formats:
-            raise PictureError(f"not a picture that can be read ({READABLE})")
-        opened = file if isinstance(source, bytes) else source
-        silence = quiet_decoder if formats == ["TIFF"] else nullcontext()
-        with own_limits, silence, Image.open(opened, formats=formats) as image:
-            yield file, image
+        start = file.read(START)
+        found = sniff(start)
+        if found is None:
+            hint = "; it holds a NumPy array, so let its name end in .npy" if start.startswith(NUMPY_START) else ""
+            raise PictureError(f"not a picture that can be read ({READABLE}){hint}")
+        if found.name == "HEIF":
+            _register_heif()
+        opener = partial(_open_image, source, found)
+        with own_limits, quiet_decoder if found.name == "TIFF" else nullcontext():
+            image = opener()
+            if image is None:
+                yield _Pages(file)
+            else:
+                with image:
+                    yield _Images(file, image, opener, threads)
+
+
+def _open_image(source: Path | bytes, found: Format) -> Any:
+    """The Pillow image of a file, only its header read; None of a TIFF that Pillow does not know."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=[found.name])
+    except UnidentifiedImageError:
+        if found.name != "TIFF":
+            raise
+        return None
+
+
+def _register_heif() -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise PictureError("HEIF is read with the extra convcli[heif], which is not installed") from None
+    register_heif_opener()
 
 
 def read_all(stream: BinaryIO) -> bytes:
@@ -99,133 +279,8 @@ def read_all(stream: BinaryIO) -> bytes:
 def sniff_suffix(path: Path) -> str | None:
     """The suffix that a file's first bytes ask for, if they are a picture's. Raises OSError."""
     with path.open("rb") as file:
-        formats = _formats(file.read(16))
-    return USUAL_SUFFIX[formats[0]] if formats else None
-
-
-def _formats(start: bytes) -> list[str]:
-    """The one format that a file's first bytes say: no other plug-in is loaded, or ever sees the file."""
-    return [name for name, magic in MAGIC.items() if start.startswith(magic)]
-
-
-def _check_size(image: Any, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
-        raise PictureError(
-            f"its header says {image.height}x{image.width}, {image.height * image.width:,} pixels,"
-            f" more than {max_pixels:,}; raise --max-pixels if that is right"
-        )
-
-
-def _decode(image: Any, depth: int, max_pixels: int) -> Picture:
-    import numpy as np
-
-    _check_size(image, max_pixels)
-    notices = []
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        notices.append(f"only the first of {frames} frames is read")
-    if depth == 16 and image.mode in EIGHT_BIT_MODES:
-        notices.append("16-bit colour is read as 8-bit")
-    image.load()
-    try:
-        _turn_upright(image)
-    except MemoryError:
-        raise
-    except Exception:  # EXIF data can hold anything, and what it holds is used unchecked
-        image.info.pop("exif", None)
-        notices.append("damaged EXIF data is ignored")
-    icc = image.info.get("icc_profile")
-    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-        notices.append(f"{image.mode} is converted to RGB")
-        icc = None  # it describes the inks, not the RGB that comes out
-    key = image.info.get("transparency")
-    pixels = np.asarray(_plain(image))
-    pixels = pixels.reshape(*pixels.shape[:2], -1).astype(pixels.dtype.newbyteorder("="), copy=False)
-    if pixels.dtype.kind == "i":
-        pixels = _sixteen_bit(pixels)
-    white = 1.0 if pixels.dtype.kind == "f" else float(np.iinfo(pixels.dtype).max)
-    if key is not None and pixels.shape[2] in (1, 3):
-        pixels = _with_key(pixels, key, depth, white)
-    exif = (image.info.get("exif") or b"").removeprefix(EXIF_PREFIX) or None
-    metadata = Metadata(icc, exif, _resolution(image.info.get("dpi")))
-    return Picture(pixels, white, pixels.shape[2] in (2, 4), metadata, tuple(notices), frames)
-
-
-def _turn_upright(image: Any) -> None:
-    """Bake the EXIF orientation into the pixels and take the tag away."""
-    if image.getexif().get(ORIENTATION, 1) != 1:
-        from PIL import ImageOps
-
-        ImageOps.exif_transpose(image, in_place=True)
-
-
-def _plain(image: Any) -> Any:
-    """A Pillow image in one of the modes L, LA, RGB, RGBA, I;16, I or F."""
-    mode = image.mode
-    if mode == "P":
-        wanted = "RGBA" if "transparency" in image.info or image.palette.mode == "RGBA" else "RGB"
-    elif mode == "1":
-        wanted = "L"
-    elif mode in ALPHA_MODES:
-        wanted = "LA" if mode in ("LA", "La") else "RGBA"
-    elif mode.startswith("I") or mode in ("L", "F"):
-        wanted = mode
-    else:
-        wanted = "RGB"
-    if mode == wanted:
-        return image
-    if mode != "P":
-        image.info.pop("transparency", None)  # convert() would compare the key with codes of another depth
-    return image.convert(wanted)
-
-
-def _with_key(pixels: "NDArray[Any]", key: Any, depth: int, white: float) -> "NDArray[Any]":
-    """The pixels with an alpha channel that is 0 where they have the transparent colour of a file of ``depth`` bits."""
-    import numpy as np
-
-    codes = np.atleast_1d(np.asarray(key, np.int64))
-    if 1 < depth < 8:  # Pillow has scaled the key of 1 bit, but not these
-        codes = codes * 255 // (2**depth - 1)
-    elif depth == 16 and white == 255:
-        codes = codes >> 8
-    alpha = np.where((pixels == codes).all(axis=2, keepdims=True), 0, white).astype(pixels.dtype)
-    return np.concatenate([pixels, alpha], axis=2)
-
-
-def _sixteen_bit(pixels: "NDArray[Any]") -> "NDArray[Any]":
-    """Pillow holds some 16-bit pictures as int32; wider codes have no known white."""
-    import numpy as np
-
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise PictureError("32-bit integer pictures are not read, since what their white is isn't known; use .npy")
-    return pixels.astype(np.uint16)
-
-
-def _bit_depth(file: Any, image: Any) -> int:
-    """Bits of a channel as the file has them, which Pillow does not keep for colour."""
-    if image.format == "PNG":
-        place = file.tell()
-        file.seek(24)
-        depth = file.read(1)
-        file.seek(place)
-        return int(depth[0]) if depth else 8
-    if image.format == "TIFF":
-        bits = image.tag_v2.get(BITS_PER_SAMPLE, (8,))
-        return int(max(bits) if isinstance(bits, tuple) else bits)
-    if image.format == "PPM":
-        arguments = image.tile[0].args
-        greatest = arguments[-1] if isinstance(arguments, tuple) else 255
-        return 16 if isinstance(greatest, int) and greatest > 255 else 8
-    return 8
-
-
-def _resolution(dpi: Any) -> tuple[float, float] | None:
-    """Dots per inch, if they make sense."""
-    try:
-        x, y = float(dpi[0]), float(dpi[1])
-    except (TypeError, ValueError, IndexError, ZeroDivisionError):
-        return None
-    return (x, y) if 1 < x < 1e6 and 1 < y < 1e6 else None  # 1 is what Pillow says of a TIFF that says nothing
+        found = sniff(file.read(START))
+    return found.suffixes[0] if found else None
 
 
 def _reason(error: BaseException) -> str:

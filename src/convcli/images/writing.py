@@ -1,169 +1,175 @@
-"""Encoding a :class:`Picture`, and writing files that are whole or not there at all."""
+"""Encoding: the bytes of files from :class:`Frames`, each format in its way."""
 
 import io
-import os
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from convcli.errors import ConvcliError, PictureError
-from convcli.images.picture import EXIF_PREFIX, PICTURE_FORMATS, Metadata, Picture
-from convcli.images.png import encode_png
+from convcli.images.formats import Format
+from convcli.images.metadata import fitting, save_options
+from convcli.images.picture import NOTHING_KEPT, Frames, Picture
+from convcli.images.png import FAST, encode_png
+from convcli.words import Depth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SUFFIX_FORMATS = PICTURE_FORMATS | {".npy": "NPY", ".npz": "NPZ", ".csv": "CSV", ".txt": "TEXT"}
-FORMAT_NAMES = {name.lower(): name for name in SUFFIX_FORMATS.values()} | {"jpg": "JPEG", "tif": "TIFF"}
-ARRAY_FORMATS = ("NPY", "NPZ", "CSV", "TEXT")
-FLOAT_FORMATS = (*ARRAY_FORMATS, "TIFF")
-NO_ALPHA_FORMATS = ("JPEG", "BMP", "PPM")
-
-OPTIONS: dict[str, dict[str, Any]] = {
-    "JPEG": {"quality": 90},
-    "WEBP": {"quality": 90},
-    "TIFF": {"compression": "tiff_deflate"},
-}
-MAX_JPEG_EXIF = 65_533 - len(EXIF_PREFIX)  # a segment holds no more
-TEMPORARY_PREFIX = ".convcli-"
+WHITE_16 = 65535
+QUALITY = 90  # of JPEG, WebP, AVIF and HEIF, unless told or the file had tables of its own
+WHITE = (1.0, 1.0, 1.0)
 
 
-def format_of(path: Path, name: str | None = None) -> str:
-    """The file format that ``--format`` names, or else the suffix of a path. Raises ConvcliError for an unknown one."""
-    if name is not None:
-        if name.lower() not in FORMAT_NAMES:
-            raise ConvcliError(f"format must be one of {', '.join(sorted(FORMAT_NAMES))}, not {name!r}")
-        return FORMAT_NAMES[name.lower()]
-    if path.suffix.lower() not in SUFFIX_FORMATS:
-        raise ConvcliError(f"{path}: the suffix must be one of {' '.join(SUFFIX_FORMATS)}, not {path.suffix!r}")
-    return SUFFIX_FORMATS[path.suffix.lower()]
+@dataclass(frozen=True)
+class Encoding:
+    """How results become files: ``png`` as in :func:`parse_packing`, ``quality`` from 1 to 100 or None for the
+    input's, what is laid behind transparency in fractions of white, and whether all but the pixels is left out.
+
+    ``made`` is the program and the command that a PNG says it was made by.
+    """
+
+    png: str = FAST
+    quality: int | None = None
+    background: tuple[float, float, float] = WHITE
+    strip: bool = False
+    made: tuple[str, str] | None = None
+    threads: int | None = None
 
 
-def fit_for(picture: Picture, file_format: str) -> Picture:
-    """The picture as a format can hold it: alpha laid over white, 16 bits brought to 8, each with a notice."""
+USUAL = Encoding()
+
+
+def parse_background(text: str) -> tuple[float, float, float]:
+    """A colour by name or as ``#rrggbb``, in fractions of white. Raises ConvcliError."""
+    from PIL import ImageColor
+
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(text)
+    except ValueError:
+        raise ConvcliError(f"must be a colour such as white, black or #ff8000, not {text!r}") from None
+    return red / 255, green / 255, blue / 255
+
+
+def encode(frames: Frames | Picture, target: Format, encoding: Encoding = USUAL) -> tuple[list[bytes], list[str]]:
+    """The pieces of a file, and what there is to say of how it holds the frames.
+
+    Raises PictureError for what the format can't hold: other depths than its own, channels, sizes.
+    """
     import numpy as np
 
-    pixels, notices = picture.pixels, list(picture.notices)
+    if isinstance(frames, Picture):
+        frames = Frames([frames])
+    notices: list[str] = []
+    pictures = [_fitted(one, target, encoding, notices) for one in frames.pictures]
+    frames = replace(frames, pictures=pictures)
+    if len({one.pixels.shape for one in pictures}) > 1 and target.name != "TIFF":
+        raise PictureError(f"its frames have different sizes, which {target.name} can't hold; write TIFF, or {{frame}}")
+    if target.name == "PNG":
+        return encode_png(frames, encoding.png, encoding.made, encoding.threads), notices
+    if target.name == "TIFF" and pictures[0].pixels.dtype != np.uint8:
+        from convcli.images.tiff import encode_tiff
+
+        if pictures[0].metadata.exif:
+            notices.append("EXIF data is left out of a TIFF of 16 bits or floats")
+        return [encode_tiff(pictures)], notices
+    return [_saved(frames, target, encoding)], notices
+
+
+def _fitted(picture: Picture, target: Format, encoding: Encoding, notices: list[str]) -> Picture:
+    """The picture as a format can hold it: alpha laid over the background, 16 bits brought to 8, metadata left out."""
+    import numpy as np
+
     if picture.color.shape[2] not in (1, 3):
-        raise PictureError(f"a picture has 1, 3 or 4 channels, but this result has {pixels.shape[2]}; write it to .npy")
-    alpha, white = picture.alpha, picture.white
-    if alpha and file_format in NO_ALPHA_FORMATS:
-        cover = pixels[..., -1:] / white
-        if not picture.opaque():
-            notices.append(f"{file_format} has no transparency: laid over white")
-        pixels, alpha = np.rint(picture.color * cover + white * (1 - cover)).astype(pixels.dtype), False
-    wide = file_format == "PNG" or (file_format == "TIFF" and pixels.shape[2] == 1)
-    if pixels.dtype.itemsize == 2 and not wide:
-        notices.append(f"16 bits brought to 8 for {file_format}")
-        pixels, white = np.rint(pixels / 257.0).astype(np.uint8), 255.0
-    metadata = picture.metadata
-    if metadata.exif and file_format == "JPEG" and len(metadata.exif) > MAX_JPEG_EXIF:
-        notices.append(f"{len(metadata.exif):,} bytes of EXIF data do not fit into a JPEG and are left out")
-        metadata = metadata._replace(exif=None)
-    return Picture(pixels, white, alpha, metadata, tuple(notices))
+        raise PictureError(
+            f"a picture has 1, 3 or 4 channels, but this result has {picture.pixels.shape[2]}; write it to .npy"
+        )
+    if encoding.strip:
+        picture = replace(picture, metadata=NOTHING_KEPT._replace(jpeg=picture.metadata.jpeg))
+    said: list[str] = []
+    if picture.alpha and not target.alpha:
+        picture, said = _flat(picture, target, encoding.background)
+    if picture.white == WHITE_16 and Depth.SIXTEEN not in target.depths:
+        picture = replace(picture, pixels=np.rint(picture.pixels / np.float32(257)).astype(np.uint8), white=255.0)
+        said = [*said, f"16 bits brought to 8 for {target.name}"]
+    metadata, more = fitting(picture.metadata, target, gray=picture.color.shape[2] == 1)
+    notices += [one for one in (*said, *more) if one not in notices]
+    return replace(picture, metadata=metadata)
 
 
-def encode(picture: Picture, file_format: str, threads: int | None = None) -> bytes:
-    """The bytes of a file. The picture must be one that the format can hold; see :func:`fit_for`."""
-    picture = replace(picture, metadata=_fitting(picture))
-    if file_format == "PNG":
-        return encode_png(picture, threads)
+def _flat(picture: Picture, target: Format, background: tuple[float, float, float]) -> tuple[Picture, list[str]]:
+    """The picture laid over a colour, as grey only if that is grey."""
     import numpy as np
-    from PIL import Image
 
-    pixels = picture.pixels[..., 0] if picture.pixels.shape[2] == 1 else picture.pixels
-    if pixels.dtype.kind == "f" and pixels.ndim > 2:
-        raise PictureError("float colour can't be written as TIFF; write .npy, or take --gray")
-    if file_format == "GIF" and pixels.shape[2:] == (2,):
-        pixels = pixels[..., [0, 0, 0, 1]]  # Pillow's GIF writer knows the alpha of RGBA only
-    image = Image.fromarray(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("=")))
-    options = dict(OPTIONS.get(file_format, {}))
-    options |= _carried(picture.metadata, file_format)
-    buffer = _Named(file_format)
+    if picture.opaque():
+        return picture.without_alpha(), []
+    colors = picture.color
+    if colors.shape[2] == 1 and len(set(background)) > 1:
+        colors = np.broadcast_to(colors, (*picture.size, 3))
+    behind = np.array(background[: colors.shape[2]], np.float32) * picture.white
+    cover = picture.pixels[..., -1:] / np.float32(picture.white)
+    flat = np.rint(colors * cover + behind * (1 - cover)).astype(picture.pixels.dtype)
+    name = "#" + "".join(f"{round(255 * one):02x}" for one in background)
+    words = {"#ffffff": "white", "#000000": "black"}.get(name, name)
+    return replace(picture, pixels=flat, alpha=False), [f"{target.name} has no transparency: laid over {words}"]
+
+
+def _saved(frames: Frames, target: Format, encoding: Encoding) -> bytes:
+    """What Pillow makes of 8-bit pictures."""
+    first = frames.pictures[0]
+    options = save_options(first.metadata, target) | _quality(first, target, encoding)
+    image, *others = (_image(one.pixels, target) for one in frames.pictures[frames.poster and target.name != "TIFF" :])
+    if others:
+        options |= {"save_all": True, "append_images": others}
+    if others and frames.delays:
+        options |= _timing(frames, target)
+    if target.name == "HEIF":
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    buffer = _Named(target)
     try:
         image.save(buffer, **options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PictureError(f"can't be written as {file_format}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise PictureError(f"can't be written as {target.name}: {error}") from None
     return buffer.getvalue()
 
 
-def encode_pages(maps: "NDArray[Any]") -> bytes:
-    """Maps ``(C, H, W)`` as the pages of a TIFF, 32-bit floats."""
+def _image(pixels: "NDArray[Any]", target: Format) -> Any:
     import numpy as np
     from PIL import Image
 
-    first, *others = (Image.fromarray(np.ascontiguousarray(one, np.float32)) for one in maps)
-    buffer = _Named("TIFF")
-    first.save(buffer, save_all=True, append_images=others, **OPTIONS["TIFF"])
-    return buffer.getvalue()
+    pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    if pixels.shape[2:] == (2,) and target.name == "GIF":
+        pixels = pixels[..., [0, 0, 0, 1]]  # Pillow's GIF writer knows the alpha of RGBA only
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _quality(picture: Picture, target: Format, encoding: Encoding) -> dict[str, Any]:
+    """How much may be lost: what the user says, or what the input had lost, or the usual."""
+    if target.name == "TIFF":
+        return {"compression": "tiff_deflate"}
+    if not target.quality:
+        return {}
+    tables = picture.metadata.jpeg
+    if target.name != "JPEG" or encoding.quality is not None or tables is None:
+        return {"quality": QUALITY if encoding.quality is None else encoding.quality}
+    return {"qtables": tables.quantization, "subsampling": max(0, tables.subsampling)}
+
+
+def _timing(frames: Frames, target: Format) -> dict[str, Any]:
+    """Delays and repetitions; transparent frames of a GIF are cleared away before the next."""
+    options: dict[str, Any] = {"duration": [round(one) for one in frames.delays[frames.poster :]]}
+    if target.name == "WEBP":
+        options["loop"] = 1 if frames.loop is None else frames.loop
+    elif target.name == "GIF":
+        if frames.loop is not None:
+            options["loop"] = frames.loop
+        options["disposal"] = 2 if frames.pictures[0].alpha else 1
+    return options
 
 
 class _Named(io.BytesIO):
     """A buffer whose name tells Pillow which one of its plug-ins to load."""
 
-    def __init__(self, file_format: str) -> None:
+    def __init__(self, target: Format) -> None:
         super().__init__()
-        self.name = f"picture.{file_format.lower()}"
-
-
-def _fitting(picture: Picture) -> Metadata:
-    """The metadata, its colour profile only if that is of the picture's colour space."""
-    space = b"RGB " if picture.color.shape[2] == 3 else b"GRAY"
-    icc = picture.metadata.icc
-    return picture.metadata._replace(icc=icc if icc and icc[16:20] == space else None)
-
-
-def _carried(metadata: Metadata, file_format: str) -> dict[str, Any]:
-    """Save options for the metadata a format holds."""
-    options: dict[str, Any] = {}
-    if metadata.icc and file_format in ("JPEG", "WEBP", "TIFF"):
-        options["icc_profile"] = metadata.icc
-    if metadata.exif and file_format in ("JPEG", "WEBP"):
-        options["exif"] = EXIF_PREFIX + metadata.exif.removeprefix(EXIF_PREFIX)
-    if metadata.dpi and file_format in ("JPEG", "TIFF", "BMP"):
-        options["dpi"] = metadata.dpi
-    return options
-
-
-def write_file(path: Path, data: bytes, *, overwrite: bool) -> None:
-    """Write beside the target under a temporary name, then rename: the target is the old file or the new one, whole.
-
-    Without ``overwrite`` a target that is there, or comes meanwhile, is left alone and FileExistsError raised. A
-    replaced file's mode is kept, a link is followed, a device or pipe written to. Raises OSError; nothing is left
-    behind then.
-    """
-    target = Path(os.path.realpath(path)) if overwrite else path
-    mode = None
-    if overwrite and target.exists():
-        if not target.is_file():
-            target.write_bytes(data)
-            return
-        mode = target.stat().st_mode & 0o7777
-    temporary = target.parent / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}.tmp"
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(temporary, flags, 0o666 if mode is None else mode & 0o600), "wb") as file:
-            file.write(data)
-        if mode is not None:
-            temporary.chmod(mode)
-        if overwrite:
-            temporary.replace(target)
-        else:
-            _rename_to_new(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _rename_to_new(temporary: Path, target: Path) -> None:
-    """Give a file its name unless that is taken, without a moment in which both could win."""
-    try:
-        target.hardlink_to(temporary)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        target.touch(exist_ok=False)
-        try:
-            temporary.replace(target)
-        except BaseException:
-            target.unlink()
-            raise
+        self.name = f"picture{target.suffixes[0]}"

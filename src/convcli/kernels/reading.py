@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcli.errors import ConvcliError, suggest
-from convcli.images.picture import PICTURE_SUFFIXES
+from convcli.images.formats import PICTURE_SUFFIXES
 from convcli.kernels.files import (
     KEYED_SUFFIXES,
     from_image,
