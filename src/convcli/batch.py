@@ -9,7 +9,6 @@ import os
 import re
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +21,9 @@ from convcli.sources import STREAM, Source, exists, read_numbers, read_pictures
 from convcli.words import Existing
 
 if TYPE_CHECKING:
-    from convcli.images.picture import Picture
+    from concurrent.futures import Executor, Future
+
+    from convcli.images.picture import Frames, Picture
     from convcli.produce import Product, Task
     from convcli.recipe import Outcome, Recipe
 
@@ -172,20 +173,30 @@ def name_report(path: Path, jobs: Iterable[Job], kept: Sequence[Path], existing:
     return path
 
 
-def run_job(job: Job, recipe: "Recipe", settings: Settings) -> Result:
-    """Read, filter, write. Never raises for what one input can do wrong: that comes back as a failed result."""
+def begin_reading(
+    pool: "Executor", source: Source, max_pixels: int, frame: int | None, threads: int | None
+) -> "Future[Frames] | None":
+    """Decode a picture file in another thread; None for what is no such file."""
+    if source.is_array or source.path is None or not source.path.is_file():
+        return None
+    return pool.submit(read_pictures, source, max_pixels, frame=frame, threads=threads)
+
+
+def run_job(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames] | None" = None) -> Result:
+    """Read, unless that has begun, filter and write. Never raises for what one input can do wrong: that comes back as
+    a failed result."""
     start = time.perf_counter()
     try:
         if job.source.problem:
             raise PictureError(job.source.problem)
-        return _run(job, recipe, settings)._replace(seconds=time.perf_counter() - start)
+        return _run(job, recipe, settings, reading)._replace(seconds=time.perf_counter() - start)
     except Exception as error:
         if os.environ.get("CONVCLI_DEBUG"):
             raise
         return Result(job, "failed", time.perf_counter() - start, error=_reason(error))
 
 
-def _run(job: Job, recipe: "Recipe", settings: Settings) -> Result:
+def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames] | None") -> Result:
     targets = [] if job.output is None else [job.path(channel=0, frame=settings.frame or 0)]
     if settings.existing is Existing.SKIP and targets and os.path.lexists(targets[0]):
         return Result(job, "skipped", outputs=tuple(targets))
@@ -197,7 +208,7 @@ def _run(job: Job, recipe: "Recipe", settings: Settings) -> Result:
     if settings.dry_run:
         return Result(job, "planned", outputs=tuple(targets), memory=memory)
     watch = Trace(settings, job, [layer.label for layer in recipe.layers]) if settings.trace else None
-    made = _produce(job, recipe, settings, watch)
+    made = _produce(job, recipe, settings, watch, reading)
     if watch:
         watch.rows(made.outcome.rows)
     done = Result(job, "written", outcome=made.outcome, notices=made.notices, remarks=made.remarks)
@@ -233,23 +244,23 @@ def _task(job: Job, recipe: "Recipe", settings: Settings) -> "Task":
     return Task(recipe, job.target, settings.encoding, job.split, settings.in_place, settings.max_memory)
 
 
-def _produce(job: Job, recipe: "Recipe", settings: Settings, watch: "Trace | None") -> "Product":
-    """Read an input, and make its result. A picture is decoded while the engine's modules are being imported, which
-    takes as long: decoders let other threads run."""
-    sheet = watch.sheet if watch else None
-    if job.source.is_array:
-        from convcli.produce import produce_from_array
+def _produce(
+    job: Job, recipe: "Recipe", settings: Settings, watch: "Trace | None", reading: "Future[Frames] | None"
+) -> "Product":
+    from convcli.produce import produce_from_array, produce_from_frames
 
-        numbers = read_numbers(job.source, recipe.max_pixels)
-        return produce_from_array(numbers, _task(job, recipe, settings), watch=sheet)
-    frame = settings.frame
-    if frame is None and not (job.target.frames or job.target.pages or "frame" in job.split or settings.in_place):
-        frame = 0  # no more of them would find room
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(read_pictures, job.source, recipe.max_pixels, frame=frame, threads=recipe.threads)
-        from convcli.produce import produce_from_frames
-    task, chosen = _task(job, recipe, settings), settings.frame is not None
-    return produce_from_frames(reading.result(), task, first=settings.frame or 0, chosen=chosen, watch=sheet)
+    task, sheet = _task(job, recipe, settings), watch.sheet if watch else None
+    if job.source.is_array:
+        return produce_from_array(read_numbers(job.source, recipe.max_pixels), task, watch=sheet)
+    if reading:
+        frames = reading.result()
+    else:
+        frame = settings.frame
+        if frame is None and not (job.target.frames or job.target.pages or "frame" in job.split or settings.in_place):
+            frame = 0  # no more of them would find room
+        frames = read_pictures(job.source, recipe.max_pixels, frame=frame, threads=recipe.threads)
+    chosen = settings.frame is not None
+    return produce_from_frames(frames, task, first=settings.frame or 0, chosen=chosen, watch=sheet)
 
 
 class Trace:

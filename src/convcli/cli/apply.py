@@ -5,9 +5,10 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -16,6 +17,7 @@ from convcli.batch import (
     Job,
     Result,
     Settings,
+    begin_reading,
     check_traces,
     is_folder,
     is_template,
@@ -39,31 +41,72 @@ from convcli.values import Measure, format_bytes
 from convcli.words import AUTO, Depth, Existing, ExitStatus, Range
 
 if TYPE_CHECKING:
-    from convcli.images.picture import Picture
+    from concurrent.futures import Future
+
+    from convcli.images.picture import Frames, Picture
 
 
-def apply(
-    name: str,
-    inputs: Sequence[str],
-    layers: tuple[Layer, ...],
-    common: CommonOptions,
-    measures: Sequence[Measure] = (),
-    kept: Sequence[Path] = (),
-    trace: Path | None = None,
-    max_memory: float = math.inf,
-) -> int:
-    """Run layers over inputs and write over none of those or the ``kept`` files; the exit status.
+class Asked(NamedTuple):
+    """What is asked of every input: layers, the values in them whose unit depends on the input, the files that they
+    came from, and what ``run`` may be told besides."""
 
-    Raises ConvcliError for what is wrong before any work.
+    layers: tuple[Layer, ...]
+    measures: Sequence[Measure] = ()
+    kept: Sequence[Path] = ()
+    trace: Path | None = None
+    max_memory: float = math.inf
+
+
+def apply(name: str, inputs: Sequence[str], common: CommonOptions, ask: Callable[[], Asked]) -> int:
+    """Do what is asked to inputs, and write over none of those or the files that it came from; the exit status.
+
+    The first picture is decoded while ``ask`` and the modules of the engine, which it needs, are at work: decoders let
+    other threads run. Raises ConvcliError for what is wrong before any work.
     """
     found = list(find_sources(inputs, recursive=common.recursive, output=output_root(common.output)))
     sources = [one for one in found if not one.problem]
     _check_inputs(inputs, sources, common)
-    _check_values(sources, layers, common, measures)
-    jobs = name_outputs(sources, common.output, name, common.file_format, in_place=common.in_place, kept=kept)
-    _check_outputs(jobs, common)
+    with ThreadPoolExecutor(1) as pool:  # its end is waited for, whatever is raised: decoding TIFFs silences stderr
+        first = sources[0] if sources and not common.dry_run else None
+        reading = first and begin_reading(pool, first, common.max_pixels, common.frame, common.threads)
+        asked = ask()
+        _check_values(sources, asked, common)
+        jobs = name_outputs(sources, common.output, name, common.file_format, in_place=common.in_place, kept=asked.kept)
+        _check_outputs(jobs, common)
+        settings = _settings(name, common)._replace(trace=asked.trace, max_memory=asked.max_memory)
+        if asked.trace:
+            check_traces(jobs, settings, [layer.label for layer in asked.layers], asked.kept)
+        report_path = common.report and name_report(common.report, jobs, asked.kept, settings.existing)
+        return _run(found, jobs, _recipe(asked.layers, common), settings, common, report_path, reading)
+
+
+def _run(
+    found: Sequence[Source],
+    jobs: Sequence[Job],
+    recipe: Recipe,
+    settings: Settings,
+    common: CommonOptions,
+    report_path: Path | None,
+    reading: "Future[Frames] | None",
+) -> int:
     job_of = {job.source: job for job in jobs}
-    recipe = Recipe(
+    talk = Talk(common, data_on_stdout=any(job.output is None for job in jobs))
+    results = []
+    for one in found:
+        job = job_of.get(one) or Job(one, None, FORMATS["PNG"])
+        result = run_job(job, recipe, settings, reading if jobs and job is jobs[0] else None)
+        talk.say(result)
+        results.append(result._replace(data=None, picture=None))
+        if result.status == "failed" and common.fail_fast:
+            break
+    talk.end(results)
+    written = talk.write_report(report_path, results) if report_path else True
+    failed = not written or any(result.status == "failed" for result in results)
+    return ExitStatus.FAILED if failed else ExitStatus.DONE
+
+
+def _recipe(layers: tuple[Layer, ...], common: CommonOptions) -> Recipe:
+    return Recipe(
         layers=layers,
         range=common.value_range,
         gray=common.gray,
@@ -75,22 +118,6 @@ def apply(
         threads=common.threads,
         max_pixels=common.max_pixels,
     )
-    settings = _settings(name, common)._replace(trace=trace, max_memory=max_memory)
-    if trace:
-        check_traces(jobs, settings, [layer.label for layer in layers], kept)
-    report_path = common.report and name_report(common.report, jobs, kept, settings.existing)
-    talk = Talk(common, data_on_stdout=any(job.output is None for job in jobs))
-    results = []
-    for one in found:
-        result = run_job(job_of.get(one) or Job(one, None, FORMATS["PNG"]), recipe, settings)
-        talk.say(result)
-        results.append(result._replace(data=None, picture=None))
-        if result.status == "failed" and common.fail_fast:
-            break
-    talk.end(results)
-    written = talk.write_report(report_path, results) if report_path else True
-    failed = not written or any(result.status == "failed" for result in results)
-    return ExitStatus.FAILED if failed else ExitStatus.DONE
 
 
 def _settings(name: str, common: CommonOptions) -> Settings:
@@ -221,18 +248,16 @@ def _check_inputs(inputs: Sequence[str], sources: Sequence[Source], common: Comm
         raise ConvcliError("--in-place: takes no -o; choose one of them")
 
 
-def _check_values(
-    sources: Sequence[Source], layers: Sequence[Layer], common: CommonOptions, measures: Sequence[Measure]
-) -> None:
+def _check_values(sources: Sequence[Source], asked: Asked, common: CommonOptions) -> None:
     arrays = any(one.is_array for one in sources)
     pictures = any(not one.is_array for one in sources)
-    for measure in measures:
+    for measure in asked.measures:
         measure.check(pictures=pictures, arrays=arrays)
     for_pictures = {"--gray": common.gray, "--linear": common.linear, "--frame": common.frame is not None}
     for option, given in for_pictures.items():
         if arrays and given:
             raise ConvcliError(f"{option}: is for pictures, not for matrices and arrays")
-    check_layers(layers)
+    check_layers(asked.layers)
     if common.method != AUTO:
         from convcli.engine.plan import check_method
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from convcli.cli.apply import apply
+from convcli.cli.apply import Asked, apply
 from convcli.cli.options import (
     CommonOptions,
     InputsArg,
@@ -39,15 +39,19 @@ def filter_command(
         if "-" in inputs:
             raise ConvcliError("-k: the kernel and the input can't both be standard input")
         check_stdin("-k")
-    try:
-        asked = read_kernel(kernel, sys.stdin.buffer)
-    except ConvcliError as error:
-        raise ConvcliError(f"-k: {error}") from None
-    if (kernel == "-" or asked.path) and not asked.is_layer and asked.weights.size <= MAX_RECORDED:
-        common.typed["kernel"] = ["--kernel", json.dumps(asked.weights.tolist())]  # the file may be gone by then
-        if asked.bias and "bias" not in common.typed:
-            common.typed["bias"] = ["--bias", repr(float(asked.bias))]
-    return _run("filter", asked, inputs, window, common)
+
+    def read() -> Kernel:
+        try:
+            asked = read_kernel(kernel, sys.stdin.buffer)
+        except ConvcliError as error:
+            raise ConvcliError(f"-k: {error}") from None
+        if (kernel == "-" or asked.path) and not asked.is_layer and asked.weights.size <= MAX_RECORDED:
+            common.typed["kernel"] = ["--kernel", json.dumps(asked.weights.tolist())]  # the file may be gone by then
+            if asked.bias and "bias" not in common.typed:
+                common.typed["bias"] = ["--bias", repr(float(asked.bias))]
+        return asked
+
+    return apply("filter", inputs, common, lambda: _ask(read(), window))
 
 
 def named_command(named: Named) -> Callable[..., int]:
@@ -61,7 +65,7 @@ def named_command(named: Named) -> Callable[..., int]:
         common: CommonOptions,
     ) -> int:
         name = str(context.info_name)
-        return _run(name, read_kernel(name), inputs, window, common)
+        return apply(name, inputs, common, lambda: _ask(read_kernel(name), window))
 
     example = EXAMPLES.get(named.name, named.name)
     written = f"\n\nArguments and defaults: `{named.usage}`" if named.parameters else ""
@@ -84,13 +88,7 @@ EXAMPLES = {
 }
 
 
-def _run(
-    name: str,
-    kernel: Kernel,
-    inputs: list[str],
-    window: WindowOptions,
-    common: CommonOptions,
-) -> int:
+def _ask(kernel: Kernel, window: WindowOptions) -> Asked:
     if window.normalize:
         try:
             kernel = kernel.normalized()
@@ -118,4 +116,4 @@ def _run(
     layers: tuple[Layer, ...] = (layer, window.pool) if window.pool else (layer,)
     amounts = (("--bias", window.bias, -1.0), ("--boundary", window.boundary, 0.0))
     measures = [Measure(name, one, least) for name, one, least in amounts if isinstance(one, Amount)]
-    return apply(name, inputs, layers, common, measures, [kernel.path] if kernel.path else [])
+    return Asked(layers, measures, [kernel.path] if kernel.path else [])

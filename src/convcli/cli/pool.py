@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convcli.cli.apply import apply
+from convcli.cli.apply import Asked, apply
 from convcli.cli.options import (
     CommonOptions,
     DilationOpt,
@@ -57,4 +57,4 @@ def pool_command(
         ceil=ceil,
         count_pads=not exclude_pad,
     )
-    return apply("pool", inputs, (layer,), common)
+    return apply("pool", inputs, common, lambda: Asked((layer,)))

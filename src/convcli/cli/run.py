@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcli.cli.apply import apply
+from convcli.cli.apply import Asked, apply
 from convcli.cli.options import (
     CommonOptions,
     InputsArg,
@@ -50,19 +50,25 @@ def run_command(
     """Filters, layers, pools and more, one after another."""
     from convcli.pipeline import Pipeline
 
-    asked = Pipeline.parse(pipeline)
-    for number, layer in enumerate(asked.layers, 1):
-        if not layer.complete:
-            raise ConvcliError(f"layer {number}, {layer.label}: {NO_WEIGHTS}")
-    if save:
-        _check_save(save, asked, overwrite=common.force or common.existing is Existing.OVERWRITE)
     if trace is not None and not trace.name:
         raise ConvcliError(f"--trace: must be a folder of its own, not {str(trace)!r}")
-    measures = [measure for stage in asked.stages for measure in stage.measures]
-    most = max_memory if max_memory is not None else _usual_memory()
-    status = apply("run", inputs, asked.layers, common, measures, asked.files, trace, most)
+    parsed: list[Pipeline] = []
+
+    def ask() -> Asked:
+        asked = Pipeline.parse(pipeline)
+        for number, layer in enumerate(asked.layers, 1):
+            if not layer.complete:
+                raise ConvcliError(f"layer {number}, {layer.label}: {NO_WEIGHTS}")
+        if save:
+            _check_save(save, asked, overwrite=common.force or common.existing is Existing.OVERWRITE)
+        parsed.append(asked)
+        measures = [measure for stage in asked.stages for measure in stage.measures]
+        most = max_memory if max_memory is not None else _usual_memory()
+        return Asked(asked.layers, measures, asked.files, trace, most)
+
+    status = apply("run", inputs, common, ask)
     if save and not common.dry_run:
-        write_target("--save-pipeline", save, asked.to_toml().encode(), force=True)
+        write_target("--save-pipeline", save, parsed[0].to_toml().encode(), force=True)
     return status
 
 

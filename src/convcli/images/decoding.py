@@ -18,6 +18,7 @@ GRAY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L")
 FOREIGN_MODES = ("CMYK", "YCbCr", "LAB", "HSV")
 BITS_PER_SAMPLE, PLANES_APART = 258, 284  # TIFF tags
 VEILED_GRAY_16 = "LA;16B"  # Pillow's name for what 16-bit grey with alpha is in a PNG
+READ_BYTES = 1 << 24  # at a time: between two readings a decoder has to wait for other threads
 STRIP_PIXELS = 1 << 18
 OTHER_BYTE = {"L": "B", "B": "L", "N": "B"}  # the raw modes that keep the low byte of 16 bits for the high one
 
@@ -39,6 +40,7 @@ def decode(image: Any, depth: int, again: "Opener | None", threads: int | None =
         notices.append("16-bit colour of an animation is read as 8-bit")
     elif depth == 16 and image.mode in EIGHT_BIT_MODES and again is not None:
         return _finished(_sixteen_bit_color(image, again, threads), image.info.get("transparency"), depth, notices)
+    image.decodermaxblock = READ_BYTES
     image.load()
     if image.mode in FOREIGN_MODES:
         image = _to_rgb(image, notices)

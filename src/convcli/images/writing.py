@@ -4,7 +4,9 @@ import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from convcli.engine.threads import check_threads, map_all
 from convcli.errors import ConvcliError, PictureError
+from convcli.images.decoding import STRIP_PIXELS
 from convcli.images.formats import Format
 from convcli.images.metadata import fitting, save_options
 from convcli.images.picture import NOTHING_KEPT, Frames, Picture
@@ -14,6 +16,8 @@ from convcli.words import Depth
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+SHARED_MODES = "L", "RGBA"
 WHITE_16 = 65535
 QUALITY = 90  # of JPEG, WebP, AVIF and HEIF, unless told or the file had tables of its own
 WHITE = (1.0, 1.0, 1.0)
@@ -116,7 +120,10 @@ def _saved(frames: Frames, target: Format, encoding: Encoding) -> bytes:
     """What Pillow makes of 8-bit pictures."""
     first = frames.pictures[0]
     options = save_options(first.metadata, target) | _quality(first, target, encoding)
-    image, *others = (_image(one.pixels, target) for one in frames.pictures[frames.poster and target.name != "TIFF" :])
+    image, *others = (
+        _image(one.pixels, target, encoding.threads)
+        for one in frames.pictures[frames.poster and target.name != "TIFF" :]
+    )
     if others:
         options |= {"save_all": True, "append_images": others}
     if others and frames.delays:
@@ -133,14 +140,30 @@ def _saved(frames: Frames, target: Format, encoding: Encoding) -> bytes:
     return buffer.getvalue()
 
 
-def _image(pixels: "NDArray[Any]", target: Format) -> Any:
+def _image(pixels: "NDArray[Any]", target: Format, threads: int | None) -> Any:
+    """A Pillow image of 8-bit pixels: what Pillow lays out as we do is shared, the rest copied in strips."""
     import numpy as np
     from PIL import Image
 
-    pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-    if pixels.shape[2:] == (2,) and target.name == "GIF":
+    if pixels.shape[2] == 2 and target.name == "GIF":
         pixels = pixels[..., [0, 0, 0, 1]]  # Pillow's GIF writer knows the alpha of RGBA only
-    return Image.fromarray(np.ascontiguousarray(pixels))
+    pixels = np.ascontiguousarray(pixels)
+    height, width, channels = pixels.shape
+    mode = MODES[channels]
+
+    def share(top: int, rows: int) -> Any:
+        strip = pixels[top : top + rows]
+        return Image.frombuffer(mode, (width, len(strip)), strip, "raw", mode, 0, 1)
+
+    if mode in SHARED_MODES:
+        return share(0, height)
+    image = Image.new(mode, (width, height), None)
+    tall = max(1, STRIP_PIXELS // width)
+    for _ in map_all(
+        lambda top: image.paste(share(top, tall), (0, top)), range(0, height, tall), check_threads(threads)
+    ):
+        pass
+    return image
 
 
 def _quality(picture: Picture, target: Format, encoding: Encoding) -> dict[str, Any]:
