@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 CONSOLE = [
@@ -30,6 +31,12 @@ def files(tmp_path, samples, invoke):
     (tmp_path / "kernel.csv").write_text("1,2,1\n2,4,2\n1,2,1\n")
     shutil.copy(samples / "chelsea.png", tmp_path / "before.png")
     assert invoke("emboss", "before.png", "-o", "after.png").status == 0
+    for name in ("sky.png", "cutout.png"):
+        shutil.copy(samples / "chelsea.png", tmp_path / name)
+    shutil.copy(samples / "coffee.jpg", tmp_path / "other.jpg")
+    first, second = (Image.new("RGB", (9, 9), color) for color in ("red", "blue"))
+    first.save(tmp_path / "dance.gif", save_all=True, append_images=[second])
+    assert invoke("edge", "photo.png").status == 0
     (tmp_path / "learned.json").write_text('{"kernel": [[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]}')
 
 

@@ -271,6 +271,10 @@ def _check_outputs(jobs: Sequence[Job], common: CommonOptions) -> None:
     """Raise ConvcliError for what a format can't hold, and for what no format of this run heeds."""
     targets = {job.target.name: job.target for job in jobs}
     for name, target in targets.items():
+        try:
+            target.load_plugin()
+        except ConvcliError as error:
+            raise ConvcliError(f"-o: {error}") from None
         if common.value_range is Range.NONE and Depth.FLOAT not in target.depths:
             raise ConvcliError(f"--range: none keeps floats, which {name} can't; write .npy or .tiff")
         if common.value_range is Range.NONE and common.depth not in (None, Depth.FLOAT):

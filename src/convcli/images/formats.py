@@ -1,9 +1,10 @@
 """The file formats, each with its names, its first bytes, and what it can hold."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from convcli.errors import ConvcliError
+from convcli.errors import ConvcliError, PictureError
 from convcli.words import Depth
 
 EIGHT, SIXTEEN, FLOAT = Depth.EIGHT, Depth.SIXTEEN, Depth.FLOAT
@@ -20,12 +21,24 @@ class Format(NamedTuple):
     frames: bool = False  # an animation's
     pages: bool = False
     quality: bool = False
+    plugin: str | None = None  # a module that Pillow needs for it
     copies: int = 0  # of float32 results on their way into a file, at most
 
     @property
     def is_array(self) -> bool:
         """Plain numbers rather than a picture."""
         return not self.starts
+
+    def load_plugin(self) -> None:
+        """Tell Pillow about the format, if it needs that. Raises PictureError where the extra is not installed."""
+        if self.plugin is None:
+            return
+        try:
+            module = import_module(self.plugin)
+        except ImportError:
+            raise PictureError(f"{self.name} needs the extra convcli[{self.name.lower()}]") from None
+        if register := getattr(module, "register_heif_opener", None):  # others do it when they are imported
+            register()
 
     @property
     def suffix(self) -> str:
@@ -54,7 +67,20 @@ _ALL = (
     ),
     Format("WEBP", (".webp",), ((8, b"WEBP"),), frames=True, quality=True),
     Format("AVIF", (".avif",), _brands(b"avif", b"avis"), frames=True, quality=True),
-    Format("HEIF", (".heic", ".heif"), _brands(b"heic", b"heix", b"mif1", b"msf1", b"heim", b"hevc"), quality=True),
+    Format(
+        "HEIF",
+        (".heic", ".heif"),
+        _brands(b"heic", b"heix", b"mif1", b"msf1", b"heim", b"hevc"),
+        quality=True,
+        plugin="pillow_heif",
+    ),
+    Format(
+        "JXL",
+        (".jxl",),
+        ((0, b"\xff\x0a"), (0, b"\0\0\0\x0cJXL ")),
+        quality=True,
+        plugin="pillow_jxl",
+    ),
     Format("GIF", (".gif",), ((0, b"GIF8"),), frames=True),
     Format("BMP", (".bmp",), ((0, b"BM"),), alpha=False),
     Format(
@@ -71,7 +97,7 @@ _ALL = (
 FORMATS = {one.name: one for one in _ALL}
 OF_SUFFIX = {suffix: one for one in _ALL for suffix in one.suffixes}
 PICTURE_SUFFIXES = tuple(suffix for suffix, one in OF_SUFFIX.items() if not one.is_array)
-READABLE = "PNG, JPEG, TIFF, WebP, AVIF, HEIF, GIF, BMP or PNM"
+READABLE = "PNG, JPEG, TIFF, WebP, AVIF, HEIF, JPEG XL, GIF, BMP or PNM"
 START = 16  # bytes that tell every format
 
 _OTHERS = {"jpg": "JPEG", "tif": "TIFF", "heic": "HEIF", "txt": "TEXT", "apng": "PNG"}

@@ -20,6 +20,7 @@ XMP_KEYWORD, SOFTWARE_KEYWORD, COMMAND_KEYWORD = b"XML:com.adobe.xmp", b"Softwar
 RENEWED = XMP_KEYWORD, SOFTWARE_KEYWORD, COMMAND_KEYWORD
 COLOR_CHUNKS = b"gAMA", b"cHRM", b"sRGB", b"cICP"
 TEXT_CHUNKS = b"tEXt", b"zTXt", b"iTXt"
+PHOTOGRAPHIC = "JPEG", "WEBP", "AVIF", "HEIF", "JXL"
 METRES_PER_INCH = 0.0254
 
 
@@ -146,11 +147,11 @@ def save_options(metadata: Metadata, target: Format) -> dict[str, Any]:
     """Options of Pillow's ``save`` for the metadata that a format holds."""
     name = target.name
     options: dict[str, Any] = {}
-    if metadata.icc and name in ("JPEG", "WEBP", "TIFF", "AVIF", "HEIF"):
+    if metadata.icc and name in ("TIFF", *PHOTOGRAPHIC):
         options["icc_profile"] = metadata.icc
-    if metadata.exif and name in ("JPEG", "WEBP", "TIFF", "AVIF", "HEIF"):
+    if metadata.exif and name in ("TIFF", *PHOTOGRAPHIC):
         options["exif"] = EXIF_PREFIX + metadata.exif
-    if metadata.xmp and name in ("JPEG", "WEBP", "AVIF", "HEIF"):
+    if metadata.xmp and name in PHOTOGRAPHIC:
         options["xmp"] = metadata.xmp
     if metadata.dpi and name in ("JPEG", "TIFF", "BMP"):
         options["dpi"] = metadata.dpi

@@ -236,8 +236,7 @@ def _opened(source: Path | bytes, threads: int | None = None) -> Iterator["_Imag
         if found is None:
             hint = "; it holds a NumPy array, so let its name end in .npy" if start.startswith(NUMPY_START) else ""
             raise PictureError(f"not a picture that can be read ({READABLE}){hint}")
-        if found.name == "HEIF":
-            _register_heif()
+        found.load_plugin()
         opener = partial(_open_image, source, found)
         with own_limits, quiet_decoder if found.name == "TIFF" else nullcontext():
             image = opener()
@@ -258,14 +257,6 @@ def _open_image(source: Path | bytes, found: Format) -> Any:
         if found.name != "TIFF":
             raise
         return None
-
-
-def _register_heif() -> None:
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError:
-        raise PictureError("HEIF is read with the extra convcli[heif], which is not installed") from None
-    register_heif_opener()
 
 
 def read_all(stream: BinaryIO) -> bytes:

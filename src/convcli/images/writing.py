@@ -128,10 +128,7 @@ def _saved(frames: Frames, target: Format, encoding: Encoding) -> bytes:
         options |= {"save_all": True, "append_images": others}
     if others and frames.delays:
         options |= _timing(frames, target)
-    if target.name == "HEIF":
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener()
+    target.load_plugin()
     buffer = _Named(target)
     try:
         image.save(buffer, **options)
