@@ -489,7 +489,7 @@ def test_one_bad_file_in_a_folder(invoke, tmp_path):
 
 def test_fail_fast(invoke, tmp_path):
     broken(tmp_path)
-    done = invoke("edge", "1.png", "2.png", "3.png", "--fail-fast", "-q")
+    done = invoke("edge", "1.png", "2.png", "3.png", "--fail-fast", "-q", "-j", "1")
     assert (done.status, done.stdout, done.stderr.count(b"\n")) == (1, b"1.edge.png\n", 1)
     assert not (tmp_path / "3.edge.png").exists()
 
@@ -710,16 +710,17 @@ def test_a_matrix_in_a_folder_of_results_is_a_matrix(invoke, tmp_path):
 
 def test_the_work_of_naming_grows_with_the_files_not_with_their_square(monkeypatch, tmp_path):
     """Each input and each output is looked up a few times, however many there are."""
-    from convcli import batch
-    from convcli.sources import Source
+    from convcli import naming
+    from convcli.sources import Inputs, Source
+    from convcli.words import Existing
 
     looked_up = []
-    identity = batch._identity
-    monkeypatch.setattr(batch, "_identity", lambda path: looked_up.append(path) or identity(path))
+    identity = naming._identity
+    monkeypatch.setattr(naming, "_identity", lambda path: looked_up.append(path) or identity(path))
     paths = [tmp_path / f"{number}.png" for number in range(100)]
     sources = [Source(str(path), path, tmp_path) for path in paths]
-    jobs = batch.name_outputs(sources, f"{tmp_path}/out/", "edge", None)
-    batch.name_report(tmp_path / "r.json", jobs, [], batch.Existing.ERROR)
-    batch.check_traces(jobs, batch.Settings(trace=tmp_path / "trace"), ["edge"], [])
-    assert len(jobs) == len(paths)
+    plan = naming.Plan(Inputs(sources), naming.Naming(f"{tmp_path}/out/", "edge", into_folder=True))
+    naming.name_report("--report", tmp_path / "r.json", plan, [], Existing.ERROR)
+    naming.check_traces(plan, tmp_path / "trace", ["edge"], [])
+    assert len(list(plan)) == len(paths)
     assert len(looked_up) < 12 * len(paths)

@@ -13,6 +13,10 @@ class PictureError(ConvcliError):
     """A file that is missing, unreadable, not a picture, too large, or can't be written."""
 
 
+class StorageError(PictureError):
+    """Nothing more can be written where results go: the disk is full, or read-only."""
+
+
 def suggest(name: str, known: list[str]) -> str:
     """``"; did you mean 'sobel'?"`` when a known name is close to the one given, else nothing."""
     import difflib

@@ -1,19 +1,25 @@
 """Writing files that are whole or not there at all."""
 
+import errno
 import os
+import time
+import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-TEMPORARY_PREFIX = ".convcli-"
+TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".convcli-", ".tmp"
+OLD = 86_400  # seconds after which a temporary file is left over, whoever made it
+FULL = errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)
 
 
-def write_file(path: Path, data: bytes | Iterable[bytes], *, overwrite: bool) -> None:
+def write_file(path: Path, data: bytes | Iterable[bytes], *, overwrite: bool, durable: bool = False) -> None:
     """Write beside the target under a temporary name, then rename: the target is the old file or the new one, whole.
 
     ``data`` may come in pieces.
     Without ``overwrite`` a target that is there, or comes meanwhile, is left alone and FileExistsError raised. A
-    replaced file's mode is kept, a link is followed, a device or pipe written to. Raises OSError; nothing is left
-    behind then.
+    replaced file's mode is kept, a link is followed, a device or pipe written to. ``durable`` waits until the disk has
+    it. Raises OSError; nothing is left behind then.
     """
     pieces = [data] if isinstance(data, bytes) else data
     target = Path(os.path.realpath(path)) if overwrite else path
@@ -24,11 +30,14 @@ def write_file(path: Path, data: bytes | Iterable[bytes], *, overwrite: bool) ->
                 file.writelines(pieces)
             return
         mode = target.stat().st_mode & 0o7777
-    temporary = target.parent / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}.tmp"
+    temporary = target.parent / f"{TEMPORARY_PREFIX}{_host()}-{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}"
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(temporary, flags, 0o666 if mode is None else mode & 0o600), "wb") as file:
             file.writelines(pieces)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         if mode is not None:
             temporary.chmod(mode)
         if overwrite:
@@ -37,6 +46,8 @@ def write_file(path: Path, data: bytes | Iterable[bytes], *, overwrite: bool) ->
             _rename_to_new(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+    if durable:
+        _sync_folder(target.parent)
 
 
 def _rename_to_new(temporary: Path, target: Path) -> None:
@@ -52,3 +63,45 @@ def _rename_to_new(temporary: Path, target: Path) -> None:
         except BaseException:
             target.unlink()
             raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the disk have a new name, too, where a folder can be opened for that."""
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def clear_left_over(folder: Path) -> None:
+    """Remove the temporary files of runs that were killed: of processes that this machine has no more, or old ones."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX) and _is_left_over(entry):
+                with suppress(OSError):
+                    os.unlink(entry.path)  # noqa: PTH108
+
+
+def _is_left_over(entry: "os.DirEntry[str]") -> bool:
+    if time.time() - entry.stat(follow_symlinks=False).st_mtime > OLD:
+        return True
+    host, _, rest = entry.name.removeprefix(TEMPORARY_PREFIX).partition("-")
+    pid = rest.partition("-")[0]
+    if os.name != "posix" or host != _host() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's, and alive
+        return False
+    return False
+
+
+def _host() -> str:
+    """A short name of this machine: on a shared disk others may be at work."""
+    name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    return f"{zlib.crc32(name.encode()):08x}"

@@ -48,29 +48,78 @@ class Source(NamedTuple):
         return str(self.path.parent.relative_to(self.root))
 
 
-def find_sources(names: Sequence[str], *, recursive: bool = False, output: Path | None = None) -> Iterator[Source]:
-    """Every input in order: files as named, folders as their pictures, sorted; a problem for one that is not there.
+class Group(NamedTuple):
+    """Pictures of one folder below an input root, by their names, and whether any of them is a link."""
+
+    folder: str
+    root: Path
+    names: list[str]
+    links: bool
+
+    def source(self, name: str) -> Source:
+        """One of them."""
+        path = Path(self.folder) / name
+        return Source(str(path), path, self.root, suffix=split_name(name)[1])
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """A picture's name without its suffix, and that: quicker than a Path where there are a hundred thousand."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem, dot + suffix
+
+
+class Inputs:
+    """Every input in order, made when it is asked for: a hundred thousand names are little, as many objects are not."""
+
+    def __init__(self, items: list[Source | Group]) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[Source]:
+        for item in self.items:
+            if isinstance(item, Group):
+                yield from map(item.source, item.names)
+            else:
+                yield item
+
+    def __len__(self) -> int:
+        return sum(len(item.names) if isinstance(item, Group) else 1 for item in self.items)
+
+    @property
+    def arrays(self) -> bool:
+        """Whether any of them is plain numbers."""
+        return any(isinstance(item, Source) and item.is_array for item in self.items)
+
+    @property
+    def pictures(self) -> bool:
+        """Whether any of them is a picture."""
+        return any(isinstance(item, Group) or not (item.is_array or item.problem) for item in self.items)
+
+
+def find_sources(names: Sequence[str], *, recursive: bool = False, output: Path | None = None) -> Inputs:
+    """Files as named, folders as their pictures, sorted; a problem for what is not there.
 
     Hidden files, symbolic links to folders and the output folder are left alone inside a folder.
     """
+    items: list[Source | Group] = []
     for name in names:
         path = Path(name)
         if name == STREAM:
-            yield Source(name)
+            items.append(Source(name))
         elif not name:
-            yield Source(name, problem="no such file: its name is empty")
+            items.append(Source(name, problem="no such file: its name is empty"))
         elif name.startswith("[") and name.rstrip().endswith("]") and not exists(path):
-            yield Source(name, text=name, suffix=".txt")
+            items.append(Source(name, text=name, suffix=".txt"))
         elif not exists(path):
-            yield Source(name, path, problem="no such file")
+            items.append(Source(name, path, problem="no such file"))
         elif path.is_dir():
-            found = list(_pictures_in(path, path, recursive, output))
-            yield from found
+            found = list(_pictures_in(name, path, recursive, output))
             if not found:
                 hint = "" if recursive or not _has_folders(path) else "; add -r to look in its folders"
-                yield Source(name, path, problem=f"a folder without pictures{hint}")
+                found = [Source(name, path, problem=f"a folder without pictures{hint}")]
+            items += found
         else:
-            yield _file(name, path)
+            items.append(_file(name, path))
+    return Inputs(items)
 
 
 def read_pictures(source: Source, max_pixels: int, *, frame: int | None = None, threads: int | None = None) -> "Frames":
@@ -118,22 +167,37 @@ def _file(name: str, path: Path) -> Source:
     return Source(name, path, suffix=suffix)
 
 
-def _pictures_in(folder: Path, root: Path, recursive: bool, output: Path | None) -> Iterator[Source]:
+def _pictures_in(folder: str, root: Path, recursive: bool, output: Path | None) -> Iterator[Source | Group]:
     """Picture files of a folder, sorted, then, if asked, those of its sub-folders."""
     from convcli.images.formats import PICTURE_SUFFIXES
 
+    names, folders, links = [], [], False
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith("."):
+                    continue
+                if name.lower().endswith(PICTURE_SUFFIXES) and _is_file(entry):
+                    names.append(name)
+                    links = links or entry.is_symlink()
+                elif recursive and entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
     except OSError as error:
-        yield Source(str(folder), folder, problem=system_words(error))
+        yield Source(folder, Path(folder), problem=system_words(error))
         return
-    visible = [Path(entry.path) for entry in entries if not entry.name.startswith(".")]
-    for path in visible:
-        if path.suffix.lower() in PICTURE_SUFFIXES and exists(path) and path.is_file():
-            yield Source(str(path), path, root, suffix=path.suffix)
-    for path in visible if recursive else ():
-        if path.is_dir() and not path.is_symlink() and not (output and output.exists() and output.samefile(path)):
+    if names:
+        yield Group(folder, root, sorted(names), links)
+    for path in sorted(folders):
+        if not (output and output.exists() and output.samefile(path)):
             yield from _pictures_in(path, root, recursive, output)
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _has_folders(folder: Path) -> bool:

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -9,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from convcli import values
-from convcli.errors import ConvcliError
+from convcli.errors import ConvcliError, system_words
 from convcli.images.formats import format_named
 from convcli.images.png import FAST, parse_packing
 from convcli.images.writing import parse_background
@@ -91,7 +93,14 @@ def option(panel: str, words: str, help_text: str, parser: Callable[[str], Any] 
     return typer.Option(*flags, help=help_text, metavar=metavar, parser=parser, rich_help_panel=panel, **more)
 
 
-_WINDOW, _VALUES, _FILES, _STORED, _REPORT = "Window", "Values", "Files", "Storage", "Report and limits"
+_WINDOW, _VALUES, _FILES, _BATCH, _STORED, _REPORT = (
+    "Window",
+    "Values",
+    "Files",
+    "Many files",
+    "Storage",
+    "Report and limits",
+)
 
 InputsArg = Annotated[
     list[str],
@@ -219,7 +228,22 @@ class FileOptions(Options):
         int | None, option(_FILES, "--frame N", "One frame of an animation, from 0.", min=0, show_default="all")
     ] = None
     dry_run: Annotated[bool, option(_FILES, "-n --dry-run", "Print the outputs, write nothing.")] = False
-    fail_fast: Annotated[bool, option(_FILES, "--fail-fast", "Stop at the first failure.")] = False
+
+
+class BatchOptions(Options):
+    """How many inputs are worked through."""
+
+    jobs: Annotated[
+        int | None, option(_BATCH, "-j --jobs N", "Pictures at a time.", min=1, show_default="the cores")
+    ] = None
+    resume: Annotated[bool, option(_BATCH, "--resume", "Do what is missing or changed in -o DIR/.")] = False
+    files_from: Annotated[str | None, option(_BATCH, "--files-from FILE", "More inputs, one a line; - reads them.")] = (
+        None
+    )
+    null: Annotated[bool, option(_BATCH, "-0 --null", "They end in NUL, not in a line.")] = False
+    failed: Annotated[Path | None, option(_BATCH, "--failed FILE", "Write the names of those that failed.")] = None
+    fail_fast: Annotated[bool, option(_BATCH, "--fail-fast", "Stop at the first failure.")] = False
+    durable: Annotated[bool, option(_BATCH, "--durable", "Wait for the disk to have each file.")] = False
 
 
 class EncodingOptions(Options):
@@ -264,8 +288,22 @@ class ReportOptions(Options):
     threads: ThreadsOpt = None
 
 
-class CommonOptions(ReportOptions, EncodingOptions, FileOptions, ValueOptions):
+class CommonOptions(ReportOptions, EncodingOptions, BatchOptions, FileOptions, ValueOptions):
     """What every command has that makes files of inputs."""
+
+    @functools.cached_property
+    def listed(self) -> list[str]:
+        """The names in ``--files-from``. Raises ConvcliError."""
+        if self.files_from is None:
+            if self.null:
+                raise ConvcliError("-0: goes with --files-from")
+            return []
+        try:
+            data = sys.stdin.buffer.read() if self.files_from == "-" else Path(self.files_from).read_bytes()
+        except OSError as error:
+            raise ConvcliError(f"--files-from: can't read {self.files_from}: {system_words(error)}") from None
+        names = data.split(b"\0") if self.null else data.splitlines()
+        return [os.fsdecode(name) for name in names if name]
 
 
 OF_THE_RUN = {  # options that say where results go and what is told, not what is done to a picture
@@ -275,6 +313,7 @@ OF_THE_RUN = {  # options that say where results go and what is told, not what i
     "save",
     "max_memory",
     *FileOptions.annotations(),
+    *BatchOptions.annotations(),
     *ReportOptions.annotations(),
 }
 

@@ -35,6 +35,13 @@ class Extent:
             self.below, self.far_below, self.above = self.below + below, self.far_below + far_below, self.above + above
             self.count += values.size
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._lock = Lock()
+
     def merge(self, other: "Extent") -> None:
         """Take in what another has seen."""
         self.minimum, self.maximum = min(self.minimum, other.minimum), max(self.maximum, other.maximum)

@@ -1,0 +1,154 @@
+"""What a run says: data on stdout, everything for people on stderr."""
+
+import os
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from convcli.cli.options import CommonOptions
+from convcli.cli.progress import Progress
+from convcli.cli.streams import colored, write_stdout
+from convcli.errors import one_line, system_words
+from convcli.files import write_file
+from convcli.jobs import Result
+from convcli.report import hint, range_text, render, table
+from convcli.values import format_bytes
+
+if TYPE_CHECKING:
+    from convcli.images.picture import Picture
+
+FEW = 20  # inputs that are each reported on; of more there is a count of how far they are
+STATUSES = "planned", "written", "skipped", "failed"
+
+
+class Talk:
+    """What a run says: data on stdout, everything for people on stderr."""
+
+    def __init__(self, report: CommonOptions, count: int, *, data_on_stdout: bool) -> None:
+        self.report = report
+        self.count = count
+        self.data_on_stdout = data_on_stdout
+        self.color = colored(sys.stderr, report.no_color)
+        self.last_table = ""
+        self.remarks: set[str] = set()
+        self.counts: Counter[str] = Counter()
+        self.failed: list[str] = []
+        self.kept: list[Result] = []
+        self.each = count <= FEW or report.verbose
+        shown = count > FEW and not report.quiet and not (report.json_lines and data_on_stdout)
+        self.progress = Progress(count) if shown else None
+
+    def say(self, result: Result) -> None:
+        """One result: its data or its path, its JSON, its report."""
+        self.counts[result.status] += 1
+        if result.status == "failed":
+            self.failed.append(result.job.source.name)
+        if self.report.report:
+            self.kept.append(result._replace(data=None, picture=None))
+        self._data(result)
+        if not (self.report.json_lines and self.data_on_stdout):  # stderr is then for programs
+            self._words(result)
+        if self.progress:
+            self.progress.advance(result.size)
+
+    def _data(self, result: Result) -> None:
+        for piece in result.data or ():
+            write_stdout(piece)
+        if self.report.json_lines:
+            import json
+
+            stream = sys.stderr if self.data_on_stdout else sys.stdout
+            print(json.dumps(result.record()), file=stream, flush=True)
+        elif result.status in ("written", "planned"):
+            for path in result.outputs:
+                write_stdout(os.fsencode(path) + b"\n")
+
+    def _words(self, result: Result) -> None:
+        name = one_line(result.job.source.name) or "''"
+        if result.error is not None:
+            self._line(f"convcli: {name}: {one_line(result.error)}", "red")
+        elif not self.report.quiet:
+            self._people(name, result)
+        if result.picture is not None:
+            self._show(result.picture)
+
+    def end(self, *, interrupted: bool = False) -> None:
+        """The count of what became of several inputs."""
+        if self.progress:
+            self.progress.close()
+        if self.report.quiet or (self.report.json_lines and self.data_on_stdout):
+            return
+        if self.count < 2 and not interrupted:
+            return
+        counts = ", ".join(f"{self.counts[status]:,} {status}" for status in STATUSES if self.counts[status])
+        left = f"{self.count - self.counts.total():,} left"
+        self._line(", ".join(filter(None, (counts, left if interrupted else ""))), "bold")
+
+    def write_report(self, path: Path) -> bool:
+        """The report file; whether it could be written."""
+        results = self.kept
+        outcomes = [one.outcome for one in results]
+        rows = [one.rows if one else () for one in outcomes]
+        ranges = [range_text(one.spread(), one.lost(), one.range) if one else "" for one in outcomes]
+        text = render([one.record() for one in results], rows, ranges, path.suffix.lower())
+        return self._write("--report", path, text.encode(errors="backslashreplace"))
+
+    def write_failed(self, path: Path) -> bool:
+        """The names of the inputs that failed, a line each, as ``--files-from`` reads them."""
+        return self._write(
+            "--failed", path, "".join(f"{name}\n" for name in self.failed).encode(errors="surrogateescape")
+        )
+
+    def _write(self, option: str, path: Path, data: bytes) -> bool:
+        try:
+            write_file(path, data, overwrite=True)
+        except OSError as error:
+            self._line(f"convcli: {option}: can't write {one_line(str(path))}: {system_words(error)}", "red")
+            return False
+        return True
+
+    def _people(self, name: str, result: Result) -> None:
+        for notice in result.notices:
+            self._line(f"convcli: {name}: {notice}", "yellow")
+        for remark in result.remarks:
+            if remark not in self.remarks:  # it would hold for a thousand more
+                self._line(f"convcli: {name}: {remark}", "yellow")
+                self.remarks.add(remark)
+        if not self.each:
+            return
+        if result.status == "skipped":
+            self._line(f"{name}: skipped, {one_line(str(result.outputs[0]))} exists")
+        if result.memory is not None and result.status == "planned":
+            self._line(f"{name}: about {format_bytes(result.memory)} of memory")
+        if result.outcome is None:
+            return
+        where = one_line(str(result.record()["output"])) if result.outputs else "standard output"
+        self._line(f"{name} -> {where}  ({result.seconds:.2f} s)", "bold")
+        text = table(result.outcome.rows)
+        if text != self.last_table:
+            self._line(text)
+            self.last_table = text
+        found, lost, choice = result.outcome.spread(), result.outcome.lost(), result.outcome.range
+        self._line(f"range {range_text(found, lost, choice)}")
+        if advice := hint(lost, choice):
+            self._line(advice)
+        if self.report.verbose:
+            for plan in result.outcome.plans:
+                self._line(plan)
+
+    def _show(self, picture: "Picture") -> None:
+        from convcli.images.preview import preview
+
+        self._line(preview(picture, shutil.get_terminal_size().columns, color=self.color))
+
+    def _line(self, text: str, style: str = "") -> None:
+        if self.color and style:
+            text = typer.style(text, bold=True) if style == "bold" else typer.style(text, fg=style)
+        if self.progress:
+            self.progress.print(text)
+        else:
+            print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,257 @@
+"""One job from its input to its files: read, filtered, written whole or not at all.
+
+:func:`run_job` is total: whatever one input does wrong is in its :class:`Result`, and never ends the run.
+"""
+
+import math
+import os
+import time
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from convcli.errors import ConvcliError, PictureError, StorageError, system_words, unexpected
+from convcli.files import FULL, clear_left_over, write_file
+from convcli.images.formats import FORMATS
+from convcli.images.writing import USUAL, Encoding
+from convcli.layers import Row
+from convcli.naming import NUMBERED, Job, free_name, trace_files
+from convcli.sources import STREAM, Source, read_numbers, read_pictures
+from convcli.words import Existing
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
+    from convcli.images.picture import Frames, Picture
+    from convcli.produce import Product, Task
+    from convcli.recipe import Outcome, Recipe
+
+
+class Settings(NamedTuple):
+    """How inputs are read and files treated, the same for every job. ``frame`` None means all."""
+
+    encoding: Encoding = USUAL
+    existing: Existing = Existing.ERROR
+    in_place: bool = False
+    make_folders: bool = False
+    dry_run: bool = False
+    frame: int | None = None
+    preview: bool = False
+    trace: Path | None = None
+    max_memory: float = math.inf
+    durable: bool = False
+    fail_fast: bool = False
+
+
+class Result(NamedTuple):
+    """What became of a job. ``data`` is what belongs on standard output, ``memory`` an estimate of what it takes;
+    ``remarks`` hold for every input of the kind, ``size`` is the bytes written, ``picture`` the result to look at, and
+    ``fatal`` says that nothing more can be written there."""
+
+    job: Job
+    status: str
+    seconds: float = 0.0
+    outputs: tuple[Path, ...] = ()
+    error: str | None = None
+    outcome: "Outcome | None" = None
+    notices: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    data: list[bytes] | None = None
+    memory: int | None = None
+    size: int = 0
+    fatal: bool = False
+    picture: "Picture | None" = None
+
+    def record(self) -> dict[str, Any]:
+        """The JSON object of one input; numbers that JSON does not know are null."""
+        output: str | None = STREAM if self.status == "written" else None
+        if self.outputs:
+            output = str(self.job.output if self.job.split else self.outputs[0])
+        spread = self.outcome.spread() if self.outcome else None
+        return {
+            "input": self.job.source.name,
+            "output": output,
+            "status": self.status,
+            "error": self.error,
+            "seconds": round(self.seconds, 6),
+            "layers": [row.to_dict() for row in self.outcome.rows] if self.outcome else [],
+            "range": spread and {key: value if math.isfinite(value) else None for key, value in spread.items()},
+        }
+
+
+def begin_reading(
+    pool: "Executor", source: Source, max_pixels: int, frame: int | None, threads: int | None
+) -> "Future[Frames] | None":
+    """Decode a picture file in another thread; None for what is no such file."""
+    if source.is_array or source.path is None or not source.path.is_file():
+        return None
+    return pool.submit(read_pictures, source, max_pixels, frame=frame, threads=threads)
+
+
+def run_job(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames] | None" = None) -> Result:
+    """Read, unless that has begun, filter and write. Never raises for what one input can do wrong: that comes back as
+    a failed result."""
+    start = time.perf_counter()
+    try:
+        if job.source.problem:
+            raise PictureError(job.source.problem)
+        return _run(job, recipe, settings, reading)._replace(seconds=time.perf_counter() - start)
+    except Exception as error:
+        if os.environ.get("CONVCLI_DEBUG"):
+            raise
+        fatal = isinstance(error, StorageError)
+        return Result(job, "failed", time.perf_counter() - start, error=_reason(error), fatal=fatal)
+
+
+def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames] | None") -> Result:
+    if job.renew:
+        settings = settings._replace(existing=Existing.OVERWRITE)
+    targets = [] if job.output is None else [job.path(channel=0, frame=settings.frame or 0)]
+    if settings.existing is Existing.SKIP and targets and os.path.lexists(targets[0]):
+        return Result(job, "skipped", outputs=tuple(targets))
+    if job.split or settings.max_memory < math.inf:
+        targets, memory = _plan(job, recipe, settings, targets)
+    else:
+        memory = None
+    targets = [_target(one, settings) for one in targets]
+    if settings.dry_run:
+        return Result(job, "planned", outputs=tuple(targets), memory=memory)
+    watch = Trace(settings.trace, settings, job, [layer.label for layer in recipe.layers]) if settings.trace else None
+    made = _produce(job, recipe, settings, watch, reading)
+    if watch:
+        watch.rows(made.outcome.rows)
+    done = Result(job, "written", outcome=made.outcome, notices=made.notices, remarks=made.remarks)
+    if settings.preview:
+        done = done._replace(picture=made.picture)
+    if not targets:
+        return done._replace(data=made.parts[0].pieces)
+    if job.split:
+        targets = [_target(job.path(channel=one.channel, frame=one.frame), settings) for one in made.parts]
+    written = [_write(one, part.pieces, settings) for one, part in zip(targets, made.parts, strict=True)]
+    size = sum(len(piece) for part in made.parts for piece in part.pieces)
+    return done._replace(outputs=tuple(written), size=size)
+
+
+def _plan(job: Job, recipe: "Recipe", settings: Settings, targets: list[Path]) -> tuple[list[Path], int | None]:
+    """Every file that a job writes, and about how much memory it takes, as far as its header tells."""
+    from convcli.produce import check_memory, planned_shape
+
+    shape = planned_shape(job.source, _task(job, recipe, settings), settings.frame)
+    if shape is None:
+        return targets, None
+    check_memory(shape.memory, settings.max_memory)
+    if job.split:
+        first = settings.frame or 0
+        counts = {"channel": range(shape.channels), "frame": range(first, first + shape.frames)}
+        chosen = [counts[name] if name in job.split else range(1) for name in NUMBERED]
+        targets = [job.path(channel=one, frame=other) for other in chosen[1] for one in chosen[0]]
+    return targets, shape.memory if settings.max_memory < math.inf else None
+
+
+def _task(job: Job, recipe: "Recipe", settings: Settings) -> "Task":
+    from convcli.produce import Task
+
+    return Task(recipe, job.target, settings.encoding, job.split, settings.in_place, settings.max_memory)
+
+
+def _produce(
+    job: Job, recipe: "Recipe", settings: Settings, watch: "Trace | None", reading: "Future[Frames] | None"
+) -> "Product":
+    from convcli.produce import produce_from_array, produce_from_frames
+
+    task, sheet = _task(job, recipe, settings), watch.sheet if watch else None
+    if job.source.is_array:
+        return produce_from_array(read_numbers(job.source, recipe.max_pixels), task, watch=sheet)
+    if reading:
+        frames = reading.result()
+    else:
+        frame = settings.frame
+        if frame is None and not (job.target.frames or job.target.pages or "frame" in job.split or settings.in_place):
+            frame = 0  # no more of them would find room
+        frames = read_pictures(job.source, recipe.max_pixels, frame=frame, threads=recipe.threads)
+    chosen = settings.frame is not None
+    return produce_from_frames(frames, task, first=settings.frame or 0, chosen=chosen, watch=sheet)
+
+
+class Trace:
+    """Every layer's output as a contact sheet, with its row of the report beside it, in a folder for each input.
+
+    Raises PictureError if one of the files can't go where it belongs, before anything is written.
+    """
+
+    def __init__(self, trace: Path, settings: Settings, job: Job, labels: Iterable[str]) -> None:
+        self.settings = settings._replace(make_folders=True, in_place=False)
+        self.sheets = trace_files(trace, job, labels)
+        for sheet in self.sheets:
+            _target(sheet, self.settings)
+            _target(sheet.with_suffix(".json"), self.settings)
+
+    def sheet(self, number: int, layer: str, maps: Any) -> None:
+        """Write what layer ``number`` gives, ``(C, H, W)``."""
+        from convcli.images.sheet import contact_sheet
+        from convcli.images.writing import encode
+
+        title = f"{number} {layer}: {'x'.join(map(str, maps.shape))}"
+        pieces, _ = encode(contact_sheet(maps, title=title), FORMATS["PNG"])
+        self._put(self.sheets[number - 1], pieces)
+
+    def rows(self, rows: Iterable[Row]) -> None:
+        """Write the report's rows."""
+        import json
+
+        for number, row in enumerate(rows, 1):
+            text = json.dumps(row.to_dict(), indent=2) + "\n"
+            self._put(self.sheets[number - 1].with_suffix(".json"), [text.encode()])
+
+    def _put(self, path: Path, data: list[bytes]) -> None:
+        target = _target(path, self.settings)
+        if self.settings.existing is not Existing.SKIP or not os.path.lexists(target):
+            _write(target, data, self.settings)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ConvcliError):
+        return str(error)
+    return "not enough memory for this picture" if isinstance(error, MemoryError) else unexpected(error)
+
+
+def _target(output: Path, settings: Settings) -> Path:
+    """Where a result goes after a look at what is there; PictureError if it can't go anywhere."""
+    if settings.in_place:
+        return output
+    if os.path.lexists(output):
+        if settings.existing is Existing.ERROR:
+            raise PictureError(f"{output} exists; add -f to overwrite it, or --existing skip or rename")
+        if settings.existing is Existing.RENAME:
+            return free_name(output)
+    elif not settings.make_folders and not output.parent.is_dir():
+        raise PictureError(f"there is no folder {output.parent} to write in")
+    return output
+
+
+def _write(output: Path, data: Iterable[bytes], settings: Settings) -> Path:
+    """Write whole or not at all; a name that is taken meanwhile is an error, or another name with ``rename``."""
+    overwrite = settings.in_place or settings.existing is Existing.OVERWRITE
+    try:
+        if settings.make_folders:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(output.parent)
+        while True:
+            try:
+                write_file(output, data, overwrite=overwrite, durable=settings.durable)
+            except FileExistsError:
+                if settings.existing is not Existing.RENAME:
+                    raise
+                output = free_name(output)
+            else:
+                return output
+    except OSError as error:
+        kind = StorageError if error.errno in FULL else PictureError
+        raise kind(f"can't write {output}: {system_words(error)}") from None
+
+
+@cache
+def _tidy(folder: Path) -> None:
+    """Once for each folder, what a killed run left behind goes away."""
+    clear_left_over(folder)
