@@ -42,6 +42,8 @@ def compare(one: Picture, other: Picture) -> tuple[Comparison, Picture]:
         sizes = " and ".join("x".join(map(str, (*side.size, side.pixels.shape[2]))) for side in (one, other))
         raise ShapeError(f"pictures of one size and number of channels are compared, not {sizes}")
     first, second = one.fractions(), other.fractions()
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ShapeError("pictures that hold NaN or infinity can't be compared")
     errors = np.abs(first - second)
     greatest = float(errors.max())
     row, column, channel = map(int, np.unravel_index(int(errors.argmax()), errors.shape))

@@ -71,7 +71,7 @@ def filter_picture(
         color = _interleaved(color)[None, None]
         if recipe.linear:
             color = _recoded(color, source.white, _encode_srgb, recipe.alpha)
-        color = finish.tone(color)
+        color = finish.tone(color, alpha)
         if recipe.mix != 1:
             color, alpha = _mixed(color, alpha, *original, recipe, finish)
         color = finish.round(color)
@@ -102,7 +102,7 @@ def filter_array(
     cells = array.astype(np.float64).reshape((1,) * (4 - array.ndim) + array.shape + (1,))
     chain = _chain(recipe, 1.0)
     rows = replace(recipe, gray=False).rows((cells.shape[1], cells.shape[2], cells.shape[3]), cells.itemsize)
-    finish = _Finish(recipe.range or Range.NONE, unit, unit, cells.dtype)
+    finish = _Finish(recipe.range or Range.NONE, unit, unit, cells.dtype, bounded=recipe.range is Range.CLIP)
     result = finish.tone(chain.run(cells, watch=watch))[..., 0]
     finish.extent.below = finish.extent.far_below = finish.extent.above = 0  # plain numbers know no limits
     if recipe.mix != 1:
@@ -125,23 +125,31 @@ class _Finish:
     """How values in units become stored numbers: the range, then the code of white, then the dtype."""
 
     def __init__(
-        self, choice: Range, unit: float, white: float, dtype: np.dtype[Any], whole: Extent | None = None
+        self,
+        choice: Range,
+        unit: float,
+        white: float,
+        dtype: np.dtype[Any],
+        whole: Extent | None = None,
+        *,
+        bounded: bool = True,
     ) -> None:
         self.choice, self.unit, self.white, self.dtype = choice, unit, white, dtype
         self.extent = Extent()
+        self.bounded = bounded and choice is not Range.NONE  # to what a picture holds
         self.whole = whole or self.extent  # what is stretched by minmax
 
     def store(self, shape: tuple[int, ...], _dtype: np.dtype[Any]) -> Store:
         """A store that the engine fills in one go; not for ``minmax``, which must have seen all values first."""
         array = np.empty(shape, self.dtype)
         tone = self._tone()
-        if self.dtype.kind in "iu" and self.choice is Range.CLIP:
+        if self.dtype.kind in "iu" and self.choice in (Range.CLIP, Range.ABS):
             tone = tone._replace(limits=None)  # the cast clips
         return Store(array, tone=tone, extent=self.extent, unit=self.unit)
 
-    def tone(self, values: Array) -> Array:
-        """The values in their range, scaled to the code of white, as floats."""
-        self.extent.note(values, self.unit)
+    def tone(self, values: Array, alpha: Array | None = None) -> Array:
+        """The values in their range, scaled to the code of white, as floats; what alpha hides is not counted."""
+        self.extent.note(values if alpha is None else values[alpha[..., 0] > TRANSPARENT * self.unit], self.unit)
         return self._tone().apply(np.array(values, result_dtype(values.dtype)))
 
     def round(self, values: Array) -> Array:
@@ -160,8 +168,7 @@ class _Finish:
         gain, divisor = (1.0, 1.0) if self.white == self.unit else (self.white, self.unit)
         if self.choice is Range.SIGNED:
             return Tone(gain=gain, divisor=2 * divisor, offset=self.white / 2, limits=limits)
-        absolute = self.choice is Range.ABS
-        return Tone(absolute, gain, divisor, limits=limits if self.choice is Range.CLIP else None)
+        return Tone(self.choice is Range.ABS, gain, divisor, limits=limits if self.bounded else None)
 
 
 def _chain(recipe: Recipe, unit: float) -> Chain:

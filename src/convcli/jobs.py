@@ -89,6 +89,12 @@ def begin_reading(
     return pool.submit(read_pictures, source, max_pixels, frame=frame, threads=threads)
 
 
+def first_frame(job: Job, chosen: int | None, *, in_place: bool) -> int | None:
+    """The only frame that is to be read, or None for all: the first where more of them would find no room."""
+    room = job.target.frames or job.target.pages or "frame" in job.split or in_place
+    return chosen if chosen is not None or room else 0
+
+
 def run_job(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames] | None" = None) -> Result:
     """Read, unless that has begun, filter and write. Never raises for what one input can do wrong: that comes back as
     a failed result."""
@@ -108,13 +114,12 @@ def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames
     if job.renew:
         settings = settings._replace(existing=Existing.OVERWRITE)
     targets = [] if job.output is None else [job.path(channel=0, frame=settings.frame or 0)]
-    if settings.existing is Existing.SKIP and targets and os.path.lexists(targets[0]):
-        return Result(job, "skipped", outputs=tuple(targets))
-    if job.split or settings.max_memory < math.inf:
+    memory = None
+    if job.split or (settings.max_memory < math.inf and not _skipped(targets, settings)):
         targets, memory = _plan(job, recipe, settings, targets)
-    else:
-        memory = None
-    targets = [_target(one, settings) for one in targets]
+    if targets and all(_skipped([one], settings) for one in targets):
+        return Result(job, "skipped", outputs=tuple(targets))
+    targets = [_target(one, settings) for one in targets if not _skipped([one], settings)]
     if settings.dry_run:
         return Result(job, "planned", outputs=tuple(targets), memory=memory)
     watch = Trace(settings.trace, settings, job, [layer.label for layer in recipe.layers]) if settings.trace else None
@@ -127,10 +132,18 @@ def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames
     if not targets:
         return done._replace(data=made.parts[0].pieces)
     if job.split:
-        targets = [_target(job.path(channel=one.channel, frame=one.frame), settings) for one in made.parts]
-    written = [_write(one, part.pieces, settings) for one, part in zip(targets, made.parts, strict=True)]
-    size = sum(len(piece) for part in made.parts for piece in part.pieces)
-    return done._replace(outputs=tuple(written), size=size)
+        targets = [job.path(channel=one.channel, frame=one.frame) for one in made.parts]
+    written = [
+        (_write(_target(one, settings) if job.split else one, part.pieces, settings), part.size)
+        for one, part in zip(targets, made.parts, strict=True)
+        if not _skipped([one], settings)
+    ]
+    return done._replace(outputs=tuple(path for path, _ in written), size=sum(size for _, size in written))
+
+
+def _skipped(targets: list[Path], settings: Settings) -> bool:
+    """Whether the only target is there and is to be left alone."""
+    return settings.existing is Existing.SKIP and len(targets) == 1 and os.path.lexists(targets[0])
 
 
 def _plan(job: Job, recipe: "Recipe", settings: Settings, targets: list[Path]) -> tuple[list[Path], int | None]:
@@ -166,9 +179,7 @@ def _produce(
     if reading:
         frames = reading.result()
     else:
-        frame = settings.frame
-        if frame is None and not (job.target.frames or job.target.pages or "frame" in job.split or settings.in_place):
-            frame = 0  # no more of them would find room
+        frame = first_frame(job, settings.frame, in_place=settings.in_place)
         frames = read_pictures(job.source, recipe.max_pixels, frame=frame, threads=recipe.threads)
     chosen = settings.frame is not None
     return produce_from_frames(frames, task, first=settings.frame or 0, chosen=chosen, watch=sheet)

@@ -17,6 +17,8 @@ from convcli.words import Existing
 
 TOKENS = ("stem", "ext", "parent", "command", "channel", "frame")
 NUMBERED = ("channel", "frame")  # a template with these stands for a file for each
+ADJACENT = re.compile(r"\{channel\}\d*\{frame\}|\{frame\}\d*\{channel\}")
+AROUND = re.compile(r"\d*\{(?:channel|frame)\}\d*")  # a number with the digits beside it, which may be part of it
 MARK = "\0"  # stands for a stem in the outputs of a group: no name holds it
 
 
@@ -161,7 +163,9 @@ def _check_each(jobs: Plan, naming: Naming, kept: Sequence[Path]) -> None:
                 raise ConvcliError(f"{what}; give a folder, as in -o out/")
             continue
         place = _identity(job.output)
-        other = taken.setdefault(place.casefold(), job)
+        if ADJACENT.search(place):
+            raise ConvcliError(f"-o: {job.output} could mean two files; put more than digits between the numbers")
+        other = taken.setdefault(AROUND.sub(MARK, place).casefold() if job.split else place.casefold(), job)
         if other is not job:
             raise ConvcliError(_collision(other, job))
         if not naming.in_place and _written_among(place, inputs):

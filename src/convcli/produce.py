@@ -52,6 +52,11 @@ class Part(NamedTuple):
     channel: int = 0
     frame: int = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(map(len, self.pieces))
+
 
 class Product(NamedTuple):
     """The files of a result, what happened, what there is to say of this input and of every one like it, and a
@@ -211,7 +216,7 @@ def _from_array(array: Array, task: Task, watch: Watcher | None) -> Product:
         return Product([Part(pieces)], outcome, notices, tuple(remarks), pictures[0])
     choice = recipe.range or Range.CLIP
     planes = picture_from_array(result, unit, any_channels=split)
-    stored = _dtype(array.dtype if codes else np.dtype(np.uint8), recipe, target)
+    stored = _dtype(array.dtype, recipe, target)
     picture, extent = store_picture(planes, choice, stored)
     pictures = [picture]
     if split:

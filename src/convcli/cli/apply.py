@@ -19,7 +19,7 @@ from convcli.errors import ConvcliError
 from convcli.images.formats import FORMATS
 from convcli.images.png import FAST
 from convcli.images.writing import WHITE, Encoding
-from convcli.jobs import Settings, begin_reading
+from convcli.jobs import Settings, begin_reading, first_frame
 from convcli.journal import Journal
 from convcli.layers import Layer, check_layers
 from convcli.naming import Naming, Plan, check_traces, is_folder, is_template, name_report, output_root
@@ -54,19 +54,20 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
     inputs = find_sources([*names, *common.listed], recursive=common.recursive, output=output_root(common.output))
     _check_inputs(names, inputs, common)
     with ExitStack() as stack:  # its end is waited for, whatever is raised: decoding TIFFs silences stderr
-        reading = stack.enter_context(_reading_ahead(inputs, common))
-        asked = ask()
-        _check_values(inputs, asked, common)
         into_folder = common.output is not None and is_folder(common.output)
         naming = Naming(common.output, name, common.file_format, common.in_place, into_folder)
-        plan = Plan(inputs, naming, asked.kept)
+        reading = stack.enter_context(_reading_ahead(inputs, naming, common))
+        asked = ask()
+        _check_values(inputs, asked, common)
+        kept = [*asked.kept, *common.kept]
+        plan = Plan(inputs, naming, kept)
         _check_outputs(plan, common)
         workers, threads = share_cores(common.jobs, len(inputs), common.threads)
         settings = _settings(common, asked, _encoding(name, common, threads))
         if asked.trace:
-            check_traces(plan, asked.trace, [layer.label for layer in asked.layers], asked.kept)
+            check_traces(plan, asked.trace, [layer.label for layer in asked.layers], kept)
         reports = {
-            option: name_report(option, path, plan, asked.kept, settings.existing)
+            option: name_report(option, path, plan, kept, settings.existing)
             for option, path in (("--report", common.report), ("--failed", common.failed))
             if path
         }
@@ -99,14 +100,15 @@ def _apart(inputs: Inputs, plan: Plan) -> bool:
 
 
 @contextmanager
-def _reading_ahead(inputs: Inputs, common: CommonOptions) -> "Iterator[Future[Frames] | None]":
+def _reading_ahead(inputs: Inputs, naming: Naming, common: CommonOptions) -> "Iterator[Future[Frames] | None]":
     """The only picture, on its way."""
     source = next(iter(inputs)) if len(inputs) == 1 else None
     if source is None or source.problem or common.dry_run:
         yield None
         return
+    frame = first_frame(naming.job(source), common.frame, in_place=common.in_place)
     with ThreadPoolExecutor(1) as pool:
-        yield begin_reading(pool, source, common.max_pixels, common.frame, common.threads)
+        yield begin_reading(pool, source, common.max_pixels, frame, common.threads)
 
 
 def _journal(common: CommonOptions, settings: Settings, asked: Asked) -> Journal:

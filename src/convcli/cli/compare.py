@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from convcli.cli.options import JsonOpt, MaxPixelsOpt, OverwriteOpt, file_option
-from convcli.cli.targets import check_target, write_target
-from convcli.errors import ConvcliError, PictureError, ShapeError, one_line
+from convcli.cli.targets import check_target, picture_format, write_target
+from convcli.errors import PictureError, ShapeError, one_line
 from convcli.words import MAX_PIXELS, ExitStatus
 
 
@@ -27,21 +27,18 @@ def compare_command(
     Example: `convcli compare photo.png photo.jpg -o difference.png`
     """
     from convcli.compare import compare
-    from convcli.images.formats import format_of
     from convcli.images.reading import read_picture
     from convcli.images.writing import encode
 
-    file_format = None
+    file_format = picture_format("-o", output) if output else None
     if output:
-        try:
-            file_format = format_of(output)
-        except ConvcliError as error:
-            raise ConvcliError(f"-o: {error}") from None
         check_target("-o", output, [one, other], force)
     pictures = []
     for path in (one, other):
         try:
             pictures.append(read_picture(path, max_pixels))
+            for notice in pictures[-1].notices:
+                print(f"convcli: {one_line(str(path))}: {notice}", file=sys.stderr)
         except PictureError as error:
             print(f"convcli: {one_line(str(path))}: {one_line(str(error))}", file=sys.stderr)
             return ExitStatus.FAILED

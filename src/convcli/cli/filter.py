@@ -41,14 +41,15 @@ def filter_command(
         check_stdin("-k")
 
     def read() -> Kernel:
+        import numpy as np
+
         try:
             asked = read_kernel(kernel, sys.stdin.buffer)
         except ConvcliError as error:
             raise ConvcliError(f"-k: {error}") from None
-        if (kernel == "-" or asked.path) and not asked.is_layer and asked.weights.size <= MAX_RECORDED:
-            common.typed["kernel"] = ["--kernel", json.dumps(asked.weights.tolist())]  # the file may be gone by then
-            if asked.bias and "bias" not in common.typed:
-                common.typed["bias"] = ["--bias", repr(float(asked.bias))]
+        if (kernel.strip() == "-" or asked.path) and asked.weights.size <= MAX_RECORDED and not asked.combine:
+            numbers = {"kernel": asked.weights.tolist(), "bias": np.asarray(asked.bias).tolist()}
+            common.typed["kernel"] = ["--kernel", json.dumps(numbers)]  # the file may be gone by then
         return asked
 
     return apply("filter", inputs, common, lambda: _ask(read(), window))
@@ -73,7 +74,7 @@ def named_command(named: Named) -> Callable[..., int]:
     return run
 
 
-MAX_RECORDED = 1024  # weights of a kernel that are written into a file by themselves
+MAX_RECORDED = 4096  # weights of a kernel that are written into a file by themselves
 EXAMPLES = {
     "box": "box:5",
     "blur": "blur:9",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convcli.cli.options import GrayOpt, MaxPixelsOpt, OverwriteOpt, RangeOpt, file_option
-from convcli.cli.targets import check_target, write_target
-from convcli.errors import ConvcliError, PictureError, one_line
+from convcli.cli.targets import check_target, picture_format, write_target
+from convcli.errors import PictureError, one_line
 from convcli.kernels.named import NAMED
 from convcli.words import MAX_PIXELS, ExitStatus, Range
 
@@ -37,19 +37,15 @@ def gallery_command(
     """
     import numpy as np
 
-    from convcli.images.formats import format_of
     from convcli.images.reading import read_picture
-    from convcli.images.sheet import contact_sheet
-    from convcli.images.writing import encode
+    from convcli.images.sheet import PAPER, contact_sheet
+    from convcli.images.writing import encode, laid_over
 
-    target = output or picture.with_name(f"{picture.stem or 'picture'}.gallery.png")
-    try:
-        file_format = format_of(target)
-    except ConvcliError as error:
-        raise ConvcliError(f"-o: {error}") from None
+    target = output or picture.parent / f"{picture.stem or 'picture'}.gallery.png"
+    file_format = picture_format("-o", target)
     check_target("-o", target, [picture], force)
     try:
-        source = _shrunk(read_picture(picture, max_pixels).without_alpha())
+        source = _shrunk(laid_over(read_picture(picture, max_pixels), (PAPER[0] / 255, PAPER[1] / 255, PAPER[2] / 255)))
         tiles = [source.fractions(), *(_filtered(source, name, value_range, gray) for name in NAMED)]
         colors = np.stack([np.broadcast_to(one, (*one.shape[:2], 3)) for one in tiles])
         sheet = contact_sheet(colors, title=picture.name, labels=["the picture", *NAMED], stretch=False)

@@ -4,7 +4,7 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -149,12 +149,13 @@ def file_option(what: str) -> Any:
 class Options:
     """A group of options: annotated attributes with their defaults, given together to a command's function.
 
-    ``typed`` has the words of the whole call by parameter.
+    ``typed`` has the words of the whole call by parameter, ``kept`` files that nothing may be written over.
     """
 
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
         self.typed: dict[str, list[str]] = {}
+        self.kept: list[Path] = []
 
     @classmethod
     def annotations(cls) -> dict[str, Any]:
@@ -306,23 +307,22 @@ class CommonOptions(ReportOptions, EncodingOptions, BatchOptions, FileOptions, V
         return [os.fsdecode(name) for name in names if name]
 
 
-OF_THE_RUN = {  # options that say where results go and what is told, not what is done to a picture
+OF_THE_RUN = {  # options that say where results go, how they are stored and what is told, not what is done
     "inputs",
-    "file_format",
     "trace",
     "save",
     "max_memory",
     *FileOptions.annotations(),
     *BatchOptions.annotations(),
+    *EncodingOptions.annotations(),
     *ReportOptions.annotations(),
 }
 
 
-def typed(context: typer.Context) -> dict[str, list[str]]:
-    """The words of a call by the names of their parameters."""
-    given = context.meta.get(GIVEN, {})
+def typed(parameters: Iterable[Any], given: dict[str, Any]) -> dict[str, list[str]]:
+    """The words of a call by the names of its parameters, from what a parser found."""
     found: dict[str, list[str]] = {}
-    for one in context.command.params:
+    for one in parameters:
         value = given.get(str(one.name))
         if value is not None:
             flag = [max(one.opts, key=len)] if one.param_type_name == "option" else []
@@ -348,7 +348,8 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
         for name, group in groups.items():
             options = {option: values.pop(option) for option in group.annotations()}
             values[name] = group(**options)
-            values[name].typed = typed(context)
+            values[name].typed = typed(context.command.params, context.meta.get(GIVEN, {}))
+            values[name].kept = list(context.find_root().obj or ())
         if "context" in signature.parameters:
             values["context"] = context
         return function(**values)

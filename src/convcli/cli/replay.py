@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from convcli.cli.options import OF_THE_RUN, CommonOptions, InputsArg, command
+from convcli.cli.options import OF_THE_RUN, CommonOptions, InputsArg, command, typed
 from convcli.errors import ConvcliError, system_words
 from convcli.images.metadata import read_command
 from convcli.kernels.named import NAMED
 
 REPLAYED = ("filter", "pool", "run", *NAMED)
+SHOWN = 200  # characters of a command in a message
 
 
 @command
@@ -30,7 +31,7 @@ def replay_command(
     program: Any = context.find_root().command
     own = [word for name, words in common.typed.items() if name not in ("made", "inputs") for word in words]
     words = [*_read(made, context, program), *own, "--", *inputs]
-    return int(program.main(words, prog_name="convcli", standalone_mode=False) or 0)
+    return int(program.main(words, prog_name="convcli", standalone_mode=False, obj=[made]) or 0)
 
 
 def _read(path: Path, context: typer.Context, program: Any) -> list[str]:
@@ -49,8 +50,10 @@ def _read(path: Path, context: typer.Context, program: Any) -> list[str]:
         found = program.get_command(context, name)
         given, _, _ = found.make_parser(context).parse_args([*words, "-"])
     except (ValueError, typer.TyperException):
-        raise ConvcliError(f"{path}: its command can't be replayed: {text[:200]}") from None
-    refused = [one for one in given if one in OF_THE_RUN - {"inputs"} or (one == "kernel" and given[one] == "-")]
-    if refused or len(given["inputs"]) != 1:
-        raise ConvcliError(f"{path}: its command does more than filter a picture: {text[:200]}")
-    return [name, *words]
+        raise ConvcliError(f"{path}: its command can't be replayed: {text[:SHOWN]}") from None
+    known = typed(found.params, given)
+    unknown = set(given) - {str(one.name) for one in found.params}  # --help
+    from_stdin = str(given.get("kernel", "")).strip() in ("-", "/dev/stdin", "/dev/fd/0")
+    if unknown or from_stdin or known.pop("inputs", None) != ["-"] or set(known) & OF_THE_RUN:
+        raise ConvcliError(f"{path}: its command does more than filter a picture: {text[:SHOWN]}")
+    return [name, *(word for words in known.values() for word in words)]

@@ -62,6 +62,7 @@ def run_command(
         if save:
             _check_save(save, asked, overwrite=common.force or common.existing is Existing.OVERWRITE)
         parsed.append(asked)
+        common.typed["pipeline"] = [" | ".join(stage.text for stage in asked.stages)]  # a file may be gone by then
         measures = [measure for stage in asked.stages for measure in stage.measures]
         most = max_memory if max_memory is not None else _usual_memory()
         return Asked(asked.layers, measures, asked.files, trace, most)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from convcli.errors import ConvcliError
 
@@ -46,3 +46,12 @@ def colored(stream: IO[str], no_color: bool) -> bool:
     if no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+
+def can_print(stream: TextIO, text: str) -> bool:
+    """Whether a stream's encoding has the characters of a text."""
+    try:
+        text.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

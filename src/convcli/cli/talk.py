@@ -11,7 +11,7 @@ import typer
 
 from convcli.cli.options import CommonOptions
 from convcli.cli.progress import Progress
-from convcli.cli.streams import colored, write_stdout
+from convcli.cli.streams import can_print, colored, write_stdout
 from convcli.errors import one_line, system_words
 from convcli.files import write_file
 from convcli.jobs import Result
@@ -73,8 +73,8 @@ class Talk:
             self._line(f"convcli: {name}: {one_line(result.error)}", "red")
         elif not self.report.quiet:
             self._people(name, result)
-        if result.picture is not None:
-            self._show(result.picture)
+            if result.picture is not None:
+                self._show(result.picture)
 
     def end(self, *, interrupted: bool = False) -> None:
         """The count of what became of several inputs."""
@@ -141,9 +141,10 @@ class Talk:
                 self._line(plan)
 
     def _show(self, picture: "Picture") -> None:
-        from convcli.images.preview import preview
+        from convcli.images.preview import HALF_BLOCK, preview
 
-        self._line(preview(picture, shutil.get_terminal_size().columns, color=self.color))
+        blocks = self.color and can_print(sys.stderr, HALF_BLOCK)
+        self._line(preview(picture, shutil.get_terminal_size().columns, color=blocks))
 
     def _line(self, text: str, style: str = "") -> None:
         if self.color and style:

@@ -2,9 +2,26 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convcli.errors import ConvcliError, system_words
 from convcli.files import write_file
+
+if TYPE_CHECKING:
+    from convcli.images.formats import Format
+
+
+def picture_format(option: str, path: Path) -> "Format":
+    """The format of a picture that is to be written. Raises ConvcliError for a suffix that is none's."""
+    from convcli.images.formats import PICTURE_SUFFIXES, format_of
+
+    try:
+        found = format_of(path)
+    except ConvcliError as error:
+        raise ConvcliError(f"{option}: {error}") from None
+    if found.is_array:
+        raise ConvcliError(f"{option}: {path}: a picture is written, so it must end in {' '.join(PICTURE_SUFFIXES)}")
+    return found
 
 
 def check_target(option: str, path: Path, kept: Iterable[Path], force: bool) -> None:

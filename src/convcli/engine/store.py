@@ -11,6 +11,7 @@ Array = NDArray[Any]
 
 Span = tuple[float, float]  # how small and how large a number can be
 ANY_NUMBER: Span = (-np.inf, np.inf)
+NOISE = 5e-6  # of white: less than half a step of 16 bits; a mean of white in float32 may be that much more
 FLOAT_EXACT = 2**24  # integers up to this are floats
 
 
@@ -27,9 +28,10 @@ class Extent:
         if not values.size:
             return
         least, most = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
-        below = int(np.count_nonzero(values < 0)) if least < 0 else 0
-        far_below = int(np.count_nonzero(values < -unit)) if least < -unit else 0
-        above = int(np.count_nonzero(values > unit)) if most > unit else 0
+        slack = NOISE * unit
+        below = int(np.count_nonzero(values < -slack)) if least < -slack else 0
+        far_below = int(np.count_nonzero(values < -unit - slack)) if least < -unit - slack else 0
+        above = int(np.count_nonzero(values > unit + slack)) if most > unit + slack else 0
         with self._lock:
             self.minimum, self.maximum = min(self.minimum, least), max(self.maximum, most)
             self.below, self.far_below, self.above = self.below + below, self.far_below + far_below, self.above + above

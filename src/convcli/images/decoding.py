@@ -1,7 +1,9 @@
 """From what Pillow holds to the pixels of a :class:`Picture`: every mode, at the depth that the file has."""
 
 import io
+import re
 from collections.abc import Callable
+from math import prod
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from convcli.engine.threads import check_threads, map_all
@@ -16,7 +18,7 @@ ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 EIGHT_BIT_MODES = ("L", "LA", "RGB", "RGBA")
 GRAY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L")
 FOREIGN_MODES = ("CMYK", "YCbCr", "LAB", "HSV")
-BITS_PER_SAMPLE, PLANES_APART = 258, 284  # TIFF tags
+BITS_PER_SAMPLE = 258  # TIFF tag
 VEILED_GRAY_16 = "LA;16B"  # Pillow's name for what 16-bit grey with alpha is in a PNG
 READ_BYTES = 1 << 24  # at a time: between two readings a decoder has to wait for other threads
 STRIP_PIXELS = 1 << 18
@@ -31,14 +33,12 @@ class Decoded(NamedTuple):
     notices: tuple[str, ...] = ()
 
 
-def decode(image: Any, depth: int, again: "Opener | None", threads: int | None = None) -> Decoded:
+def decode(image: Any, depth: int, again: "Opener", threads: int | None = None) -> Decoded:
     """The pixels of a Pillow image whose file has ``depth`` bits; ``again()`` opens the same picture once more."""
     import numpy as np
 
     notices: list[str] = []
-    if depth == 16 and image.mode in EIGHT_BIT_MODES and again is None:
-        notices.append("16-bit colour of an animation is read as 8-bit")
-    elif depth == 16 and image.mode in EIGHT_BIT_MODES and again is not None:
+    if depth == 16 and image.mode in EIGHT_BIT_MODES:
         return _finished(_sixteen_bit_color(image, again, threads), image.info.get("transparency"), depth, notices)
     image.decodermaxblock = READ_BYTES
     image.load()
@@ -50,6 +50,8 @@ def decode(image: Any, depth: int, again: "Opener | None", threads: int | None =
         if pixels.min() < 0 or pixels.max() > 65535:
             raise PictureError("32-bit integer pictures are not read, since what their white is isn't known; use .npy")
         pixels = pixels.astype(np.uint16)
+    if 8 < depth < 16 and pixels.dtype == np.uint16:
+        pixels = np.rint(pixels * (65535 / (2**depth - 1))).astype(np.uint16)
     return _finished(pixels, key, depth, notices)
 
 
@@ -122,7 +124,8 @@ def _to_rgb(image: Any, notices: list[str]) -> Any:
         else:
             notices.append(f"{image.mode} is converted to RGB" + " without a profile" * (image.mode == "CMYK"))
             return image.convert("RGB")
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        target, exact = ImageCms.createProfile("sRGB"), ImageCms.Flags.NOOPTIMIZE  # its tables are off by 30 codes
+        converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB", flags=exact)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         notices.append(f"{image.mode} is converted to RGB, its profile being damaged or of another colour space")
         return image.convert("RGB")
@@ -169,11 +172,15 @@ def wide_pnm(file: BinaryIO, image: Any) -> "NDArray[Any] | None":
 
     tile = image.tile[0]
     greatest = tile.args[-1] if isinstance(tile.args, tuple) else 255
-    if image.mode != "RGB" or not isinstance(greatest, int) or greatest <= 255 or tile.codec_name != "ppm":
+    if image.mode != "RGB" or not isinstance(greatest, int) or greatest <= 255:
         return None
     file.seek(tile.offset)
-    data = file.read(image.width * image.height * 6)
-    codes = np.frombuffer(data, ">u2").reshape(image.height, image.width, 3)
+    shape = image.height, image.width, 3
+    if tile.codec_name == "ppm":
+        codes = np.frombuffer(file.read(prod(shape) * 2), ">u2").reshape(shape)
+    else:
+        words = re.sub(rb"#[^\n]*", b"", file.read(prod(shape) * 12)).split()[: prod(shape)]
+        codes = np.array(words, np.int64).reshape(shape)
     return np.rint(codes * (65535 / greatest)).clip(0, 65535).astype(np.uint16)
 
 

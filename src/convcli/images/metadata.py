@@ -11,59 +11,93 @@ from convcli.images.picture import JpegTables, Metadata
 
 EXIF_PREFIX = b"Exif\0\0"  # stands in front of the data in JPEG files, and in no others
 MAX_JPEG_EXIF = 65_533 - len(EXIF_PREFIX)  # a segment holds no more
+MAX_COMMAND = 1 << 16  # characters
 MAX_CHUNKS = 16 << 20  # bytes of PNG chunks that are carried
 ORIENTATION = 274  # EXIF tag
-DESCRIBING = 270, 271, 272, 305, 306, 315, 33432  # what is said of a TIFF, not how it is stored: make, artist ...
+SIDEWAYS = 5  # orientations from here on turn height into width
+DESCRIBING = 270, 271, 272, 306, 315, 33432  # what is said of a TIFF, not how it is stored: make, artist ...
 INSIDE = 34665, 34853  # tags that lead to more of them: how it was taken, and where
 XMP_ORIENTATION = re.compile(rb'\s*tiff:Orientation="\d"|<tiff:Orientation>\d</tiff:Orientation>')
 XMP_KEYWORD, SOFTWARE_KEYWORD, COMMAND_KEYWORD = b"XML:com.adobe.xmp", b"Software", b"convcli"
-RENEWED = XMP_KEYWORD, SOFTWARE_KEYWORD, COMMAND_KEYWORD
+RENEWED = XMP_KEYWORD, SOFTWARE_KEYWORD, COMMAND_KEYWORD, b"Raw profile type exif", b"Raw profile type APP1"
 COLOR_CHUNKS = b"gAMA", b"cHRM", b"sRGB", b"cICP"
 TEXT_CHUNKS = b"tEXt", b"zTXt", b"iTXt"
+COARSE = 2  # Pillow's number of 4:2:0, which is nearest to what it has no number for
 PHOTOGRAPHIC = "JPEG", "WEBP", "AVIF", "HEIF", "JXL"
 METRES_PER_INCH = 0.0254
 
 
-def read_metadata(file: BinaryIO, image: Any, *, same_colors: bool = True, exif: bool = True) -> Metadata:
-    """What a Pillow image and its open file say, with the orientation taken away; the colour profile only if the
-    pixels still are what it describes.
-
-    Raises whatever damaged EXIF data makes Pillow raise.
-    """
+def read_metadata(file: BinaryIO, image: Any, orientation: int, *, same_colors: bool = True) -> tuple[Metadata, bool]:
+    """What a Pillow image and its open file say, as of a picture that was turned upright; the colour profile only if
+    the pixels still are what it describes. And whether its EXIF data could be read: they can hold anything."""
     info = image.info
-    xmp = info.get("xmp")
-    return Metadata(
-        icc=info.get("icc_profile") if same_colors else None,
-        exif=_exif(image) if exif else None,
-        dpi=_resolution(info.get("dpi")),
-        xmp=XMP_ORIENTATION.sub(b"", xmp) if isinstance(xmp, bytes) else None,
+    icc, xmp = info.get("icc_profile"), info.get("xmp")
+    sound, exif = True, None
+    try:
+        exif = _exif(image)
+    except MemoryError:
+        raise
+    except Exception:
+        sound = False
+    metadata = Metadata(
+        icc=icc if same_colors and isinstance(icc, bytes) else None,
+        exif=exif,
+        dpi=turned_resolution(_resolution(info.get("dpi")), orientation),
+        xmp=upright_xmp(xmp) if isinstance(xmp, bytes) else None,
         comment=_comment(info.get("comment")),
         chunks=tuple(_carried(file)) if image.format == "PNG" else (),
         jpeg=_tables(image) if image.format in ("JPEG", "MPO") else None,
     )
+    return metadata, sound
+
+
+def upright_xmp(xmp: bytes) -> bytes:
+    """XMP without the orientation."""
+    return XMP_ORIENTATION.sub(b"", xmp)
+
+
+def turned_resolution(dpi: tuple[float, float] | None, orientation: int) -> tuple[float, float] | None:
+    """The resolution of a picture that was turned upright."""
+    return dpi[::-1] if dpi and orientation >= SIDEWAYS else dpi
 
 
 def _exif(image: Any) -> bytes | None:
-    data = (image.info.get("exif") or b"").removeprefix(EXIF_PREFIX)
-    if image.format != "TIFF" and not data:
-        return None
-    tags = image.getexif()
     if image.format == "TIFF":
-        from PIL import Image
+        return _describing(image.getexif())
+    found = image.info.get("exif")
+    data = found.removeprefix(EXIF_PREFIX) if isinstance(found, bytes) else b""
+    tags = image.getexif()  # a PNG may have them in a text, too
+    if ORIENTATION in tags or (not data and len(tags)):
+        tags.pop(ORIENTATION, None)
+        data = tags.tobytes().removeprefix(EXIF_PREFIX) if len(tags) else b""
+    return bytes(data) or None
 
-        kept = Image.Exif()
-        for tag in DESCRIBING:
-            if tag in tags:
-                kept[tag] = tags[tag]
-        for tag in INSIDE:
-            if more := dict(tags.get_ifd(tag)):
-                kept.get_ifd(tag).update(more)
-                kept[tag] = kept.get_ifd(tag)
-        return bytes(kept.tobytes()).removeprefix(EXIF_PREFIX) if len(kept) else None
-    if tags.get(ORIENTATION, 1) != 1:
-        del tags[ORIENTATION]
-        return bytes(tags.tobytes()).removeprefix(EXIF_PREFIX)
-    return bytes(data)
+
+def exif_of_tiff(file: BinaryIO, place: int) -> bytes | None:
+    """The tags that describe the picture in a TIFF's directory at a place, as EXIF data."""
+    from PIL import Image
+
+    file.seek(0)
+    order = file.read(2)
+    tags = Image.Exif()
+    tags.endian = "<" if order == b"II" else ">"
+    file.seek(0)
+    tags.load_from_fp(file, place)
+    return _describing(tags)
+
+
+def _describing(tags: Any) -> bytes | None:
+    from PIL import Image
+
+    kept = Image.Exif()
+    for tag in DESCRIBING:
+        if tag in tags:
+            kept[tag] = tags[tag]
+    for tag in INSIDE:
+        if more := dict(tags.get_ifd(tag)):
+            kept.get_ifd(tag).update(more)
+            kept[tag] = kept.get_ifd(tag)
+    return bytes(kept.tobytes()).removeprefix(EXIF_PREFIX) if len(kept) else None
 
 
 def _resolution(dpi: Any) -> tuple[float, float] | None:
@@ -86,7 +120,7 @@ def _tables(image: Any) -> JpegTables | None:
 
     sampling = JpegImagePlugin.get_sampling(image)
     tables = {number: list(table) for number, table in image.quantization.items()}
-    return JpegTables(tables, sampling) if tables and (sampling >= 0 or image.layers == 1) else None
+    return JpegTables(tables, sampling if sampling >= 0 else COARSE) if tables else None
 
 
 def _carried(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -113,7 +147,7 @@ def read_command(file: BinaryIO) -> str | None:
     """The command that a PNG says it was made by, if convcli made it."""
     for kind, data in _chunks(file, TEXT_CHUNKS):
         keyword, _, text = data.partition(b"\0")
-        if keyword == COMMAND_KEYWORD and kind != b"zTXt":
+        if keyword == COMMAND_KEYWORD and kind != b"zTXt" and len(text) <= MAX_COMMAND:
             return text.removeprefix(b"\0\0\0\0" if kind == b"iTXt" else b"").decode(errors="replace")
     return None
 
@@ -147,13 +181,13 @@ def save_options(metadata: Metadata, target: Format) -> dict[str, Any]:
     """Options of Pillow's ``save`` for the metadata that a format holds."""
     name = target.name
     options: dict[str, Any] = {}
-    if metadata.icc and name in ("TIFF", *PHOTOGRAPHIC):
+    if metadata.icc and name in PHOTOGRAPHIC:
         options["icc_profile"] = metadata.icc
-    if metadata.exif and name in ("TIFF", *PHOTOGRAPHIC):
+    if metadata.exif and name in PHOTOGRAPHIC:
         options["exif"] = EXIF_PREFIX + metadata.exif
     if metadata.xmp and name in PHOTOGRAPHIC:
         options["xmp"] = metadata.xmp
-    if metadata.dpi and name in ("JPEG", "TIFF", "BMP"):
+    if metadata.dpi and name in ("JPEG", "BMP"):
         options["dpi"] = metadata.dpi
     if metadata.comment and name in ("JPEG", "GIF"):
         options["comment"] = metadata.comment

@@ -92,7 +92,7 @@ class Picture:
 class Frames:
     """The pictures of a file in order: one, the frames of an animation, or a TIFF's pages, which have no delays.
 
-    ``delays`` are milliseconds, ``loop`` how often an animation is shown, 0 for ever, None once. ``poster`` says that
+    ``delays`` are milliseconds, ``loop`` how often an animation is shown, 0 for ever. ``poster`` says that
     the first picture is no part of the animation, but what is shown where there is none. ``count`` is the number in
     the file, ``pictures`` those that were read.
     """
@@ -100,7 +100,7 @@ class Frames:
     pictures: list[Picture]
     count: int = 1
     delays: tuple[float, ...] = ()
-    loop: int | None = None
+    loop: int = 1
     poster: bool = False
 
 

@@ -21,33 +21,37 @@ if TYPE_CHECKING:
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: grey, grey and alpha, RGB, RGBA
-NONE, SUB, UP, AVERAGE, PAETH = range(
-    5
-)  # what is subtracted from a byte: nothing, left, above, their mean, the nearest
+NONE, SUB, UP, AVERAGE, PAETH = range(5)  # what a byte is less: nothing, left, above, their mean, the nearest
+SIMPLE, ALL = (NONE, UP, SUB), (NONE, SUB, UP, AVERAGE, PAETH)
 STRIP_BYTES = 1 << 20
-SAMPLE_ROWS = 16
+SAMPLE_BYTES = 1 << 18  # in all, of some bands of rows spread over the picture
+COMPRESSIBLE, WORTH_IT = 0.4, 0.7  # what a sample becomes at most for zlib's level 6 to be quick, and to be taken
 ADLER = 65521
 FAST, SMALL = "fast", "small"
-FOREVER, ONCE = 0, 1
+ONCE = 1
 
 
 class Packing(NamedTuple):
-    """How rows are made small: which filters are tried, for each row by itself or for all, and what deflates."""
+    """One way to make rows small: the filter, the best of several for each row by itself, and what deflates."""
 
     filters: tuple[int, ...]
-    each_row: bool
     packer: Callable[[], Any]
 
 
-def parse_packing(word: str) -> Packing:
-    """``fast``, ``small``, or a level of zlib from 0 to 9. Raises ConvcliError."""
+def parse_packing(word: str) -> list[Packing]:
+    """``fast``, ``small``, or a level of zlib from 0 to 9, as the ways that it may choose from. Raises ConvcliError."""
     if word == FAST:
-        return Packing((NONE, UP, SUB), False, _fast_packer)
+        return [Packing((kind,), _fast_packer) for kind in SIMPLE]
     if word == SMALL:
-        return Packing((NONE, SUB, UP, AVERAGE, PAETH), True, partial(_packer, 9))
+        best, filtered = partial(_packer, 9), partial(_packer, 9, zlib.Z_FILTERED)
+        return [Packing(ALL, filtered), Packing(ALL, best), *(Packing((kind,), best) for kind in ALL)]
     if word not in tuple("0123456789"):
         raise ConvcliError(f"must be {FAST}, {SMALL} or a level from 0 to 9, not {word!r}")
-    return Packing((NONE, UP, SUB), False, partial(_packer, int(word)))
+    return _level(int(word))
+
+
+def _level(level: int) -> list[Packing]:
+    return [Packing((kind,), partial(_packer, level)) for kind in SIMPLE]
 
 
 def _packer(level: int, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> Any:
@@ -67,7 +71,7 @@ def encode_png(
     frames: Frames, packing: str = FAST, made: tuple[str, str] | None = None, threads: int | None = None
 ) -> list[bytes]:
     """The pieces of a PNG file of uint8 or uint16 pictures with 1 to 4 channels; an animation if there are several."""
-    first, workers = frames.pictures[0], check_threads(threads)
+    first, workers, packings = frames.pictures[0], check_threads(threads), parse_packing(packing)
     height, width, channels = first.pixels.shape
     depth = 8 * first.pixels.dtype.itemsize
     header = struct.pack(">IIBBBBB", width, height, depth, COLOR_TYPES[channels], 0, 0, 0)
@@ -76,13 +80,12 @@ def encode_png(
         pieces += _chunk(kind, data)
     animated, number = len(frames.pictures) > 1, 0
     if animated:
-        plays = ONCE if frames.loop is None else frames.loop
-        pieces += _chunk(b"acTL", struct.pack(">II", len(frames.pictures) - frames.poster, plays))
+        pieces += _chunk(b"acTL", struct.pack(">II", len(frames.pictures) - frames.poster, frames.loop))
     for place, picture in enumerate(frames.pictures):
         if animated and not (place == 0 and frames.poster):
             pieces += _chunk(b"fcTL", _frame_control(number, width, height, frames.delays[place]))
             number += 1
-        for data in deflated(picture.pixels, parse_packing(packing), workers):
+        for data in deflated(picture.pixels, packings, workers, fast=packing == FAST):
             if place == 0:
                 pieces += _chunk(b"IDAT", data)
             else:
@@ -98,7 +101,9 @@ def _frame_control(number: int, width: int, height: int, delay: float) -> bytes:
     return struct.pack(">IIIIIHHBB", number, width, height, 0, 0, time, share, 0, 0)
 
 
-def deflated(pixels: "NDArray[Any]", packing: Packing, threads: int) -> Iterator[bytes]:
+def deflated(
+    pixels: "NDArray[Any]", packings: Sequence[Packing], threads: int, *, fast: bool = False
+) -> Iterator[bytes]:
     """The pixels as one zlib stream in pieces: its header with the first strip, its checksum behind the last."""
     import numpy as np
 
@@ -107,13 +112,32 @@ def deflated(pixels: "NDArray[Any]", packing: Packing, threads: int) -> Iterator
     step = pixels.shape[2] * pixels.dtype.itemsize
     tall = max(1, STRIP_BYTES // max(1, rows.shape[1]))
     strips = [(top, min(top + tall, height)) for top in range(0, height, tall)]
-    if not packing.each_row:
-        packing = packing._replace(filters=(_choose_filter(rows, step, packing),))
+    packing = _choose(rows, step, packings, fast)
     checksum = 1
     for place, (data, adler, length) in enumerate(map_all(partial(_strip, rows, step, packing), strips, threads)):
         checksum = _adler_of_both(checksum, adler, length)
         start = b"\x78\x01" if place == 0 else b""
         yield start + data + (struct.pack(">I", checksum) if place == len(strips) - 1 else b"")
+
+
+def _choose(rows: "NDArray[Any]", step: int, packings: Sequence[Packing], fast: bool) -> Packing:
+    """The way that makes a sample of the picture smallest; with ``fast`` a thorough one
+    for what is easy to pack."""
+    height, width = rows.shape
+    tall = max(1, min(-(-height // 3), SAMPLE_BYTES // 3 // max(1, width)))
+    starts = sorted({min(height * part // 8, height - tall) for part in (0, 3, 6)})
+    spans = [(start, start + tall) for start in starts]
+
+    def size(packing: Packing) -> int:
+        return sum(len(_strip(rows, step, packing, span)[0]) for span in spans)
+
+    sizes: dict[int, Packing] = {size(one): one for one in reversed(packings)}
+    least = min(sizes)
+    if fast and least < COMPRESSIBLE * tall * width * len(spans):
+        thorough = {size(one): one for one in (*_level(6), Packing(ALL, partial(_packer, 6)))}
+        if min(thorough) < WORTH_IT * least:
+            return thorough[min(thorough)]
+    return sizes[least]
 
 
 def _strip(rows: "NDArray[Any]", step: int, packing: Packing, span: tuple[int, int]) -> tuple[bytes, int, int]:
@@ -181,18 +205,6 @@ def _nearest(left: "NDArray[Any]", up: "NDArray[Any]", step: int) -> "NDArray[An
     to_left, to_up, to_corner = np.abs(up - corner), np.abs(left - corner), np.abs(left + up - 2 * corner)
     upper = np.where(to_up <= to_corner, up, corner)
     return np.where((to_left <= to_up) & (to_left <= to_corner), left, upper)
-
-
-def _choose_filter(rows: "NDArray[Any]", step: int, packing: Packing) -> int:
-    """The filter under which some bands of rows, spread over the picture, deflate best."""
-    height = len(rows)
-    starts = sorted({height * part // 8 for part in (1, 4, 7)})
-    spans = [(start, min(start + SAMPLE_ROWS, height)) for start in starts]
-
-    def size(kind: int) -> int:
-        return sum(len(_strip(rows, step, packing._replace(filters=(kind,)), span)[0]) for span in spans)
-
-    return min(packing.filters, key=size)
 
 
 def _chunk(kind: bytes, data: bytes = b"", number: int | None = None) -> list[bytes]:

@@ -7,8 +7,8 @@ from convcli.images.picture import Picture
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WIDEST = 100  # characters
-LETTERS = " .:-=+*#%@"
+WIDEST, TALLEST = 100, 60  # characters
+LETTERS, HALF_BLOCK = " .:-=+*#%@", "▀"
 CHECKS = 0.4, 0.6  # of the board behind what can be seen through
 
 
@@ -17,8 +17,8 @@ def preview(picture: Picture, columns: int, *, color: bool) -> str:
     import numpy as np
 
     height, width = picture.size
-    across = max(1, min(columns, WIDEST, width))
-    down = max(1, round(height * across / width))  # a cell is twice as high as wide: two pixels
+    across = max(1, min(columns, WIDEST, width, 2 * TALLEST * width // height))
+    down = max(1, min(2 * TALLEST, round(height * across / width)))  # a cell is twice as high as wide: two pixels
     pixels = np.nan_to_num(_shrunk(picture, 2 * -(-down // 2), across)).clip(0, 1)
     if not color:
         gray = pixels.mean(axis=2)[::2] if len(pixels) == 2 else pixels.mean(axis=2).reshape(-1, 2, across).mean(axis=1)
@@ -34,11 +34,11 @@ def preview(picture: Picture, columns: int, *, color: bool) -> str:
 def _cell(upper: list[int], lower: list[int]) -> str:
     """The upper half in the foreground's colour, the lower in the background's."""
     (r, g, b), (x, y, z) = upper, lower
-    return f"\x1b[38;2;{r};{g};{b};48;2;{x};{y};{z}m▀"
+    return f"\x1b[38;2;{r};{g};{b};48;2;{x};{y};{z}m{HALF_BLOCK}"
 
 
 def _shrunk(picture: Picture, height: int, width: int) -> "NDArray[Any]":
-    """``(height, width, 3)`` fractions: means of blocks, laid over a chequered board."""
+    """``(height, width, 3)`` fractions: means of blocks, colours weighted by alpha, laid over a chequered board."""
     import numpy as np
 
     def means(values: "NDArray[Any]", size: int, axis: int) -> "NDArray[Any]":
@@ -47,9 +47,16 @@ def _shrunk(picture: Picture, height: int, width: int) -> "NDArray[Any]":
         sums = np.add.reduceat(values, starts, axis=axis, dtype=np.float64)
         return sums / counts.reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
 
-    shrunk = means(means(picture.pixels, width, 1), height, 0) / picture.white
+    def shrunk(values: "NDArray[Any]") -> "NDArray[Any]":
+        return means(means(values, width, 1), height, 0)
+
+    channels = picture.pixels.shape[2]
+    if channels > 4 or (channels == 2 and not picture.alpha):  # feature maps: the first of them
+        picture = Picture(picture.pixels[..., :1], picture.white)
     if not picture.alpha:
-        return np.broadcast_to(shrunk, (height, width, 3))
+        return np.broadcast_to(shrunk(picture.pixels) / picture.white, (height, width, 3))
     board = np.array(CHECKS)[(np.arange(height)[:, None] // 2 + np.arange(width) // 2) % 2][..., None]
-    alpha = shrunk[..., -1:]
-    return np.broadcast_to(shrunk[..., :-1] * alpha + board * (1 - alpha), (height, width, 3))
+    alpha = picture.pixels[..., -1:] / picture.white
+    return np.broadcast_to(
+        shrunk(picture.color * alpha) / picture.white + board * (1 - shrunk(alpha)), (height, width, 3)
+    )

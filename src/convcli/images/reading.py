@@ -1,36 +1,38 @@
 """Opening: any supported file as upright :class:`Picture` data, sizes read from the header before memory is taken."""
 
 import io
-import os
-import warnings
+import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from convcli.engine.threads import Shared
 from convcli.errors import PictureError, system_words
+from convcli.images.apng import Animation, check_sums, is_animated
 from convcli.images.decoding import (
     ALPHA_MODES,
-    EIGHT_BIT_MODES,
     FOREIGN_MODES,
     GRAY_MODES,
-    PLANES_APART,
     VEILED_GRAY_16,
+    Decoded,
     bit_depth,
     decode,
     turned_upright,
     wide_pnm,
 )
-from convcli.images.formats import READABLE, START, Format, sniff
-from convcli.images.metadata import ORIENTATION, read_metadata
+from convcli.images.formats import FORMATS, READABLE, START, Format, sniff
+from convcli.images.metadata import MAX_CHUNKS, ORIENTATION, SIDEWAYS, read_metadata
 from convcli.images.picture import Frames, Picture
+from convcli.images.quiet import own_limits, quiet_decoder
+from convcli.images.tiff import Pages, check_chain
 from convcli.words import MAX_PIXELS
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 MAX_STREAM_BYTES = 2**31
-SIDEWAYS = 5  # orientations from here on turn height into width
 NUMPY_START = b"\x93NUMPY"
 
 
@@ -94,17 +96,17 @@ class _Images:
         self._file, self._image, self._opener, self._threads = file, image, opener, threads
         self.count = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
         self.animated = self.count > 1 and image.format != "TIFF"
-        self.loop = image.info.get("loop")
+        self.loop = _repetitions(image)
+        self._size = image.size
         self.poster = bool(image.info.get("default_image"))
 
     def shape(self, number: int) -> tuple[tuple[int, int, int], bool]:
         """Colour channels, height and width as the picture is to be seen, and whether there is alpha."""
         image = self._at(number)
         height, width = image.height, image.width
-        with suppress(Exception):  # damaged EXIF data is met when the picture is read
-            known = image.format != "PNG" or "exif" in image.info  # behind the pixels, it would take them to be decoded
-            if known and _orientation(image) >= SIDEWAYS:
-                height, width = width, height
+        known = image.format != "PNG" or "exif" in image.info  # behind the pixels, it would take them to be decoded
+        if known and image.format != "TIFF" and _orientation(image) >= SIDEWAYS:
+            height, width = width, height
         alpha = image.mode in ALPHA_MODES or "transparency" in image.info
         gray = image.mode in GRAY_MODES or (bool(image.tile) and image.tile[0].args == VEILED_GRAY_16)
         return (1 if gray else 3, height, width), alpha
@@ -117,32 +119,33 @@ class _Images:
         """One frame."""
         image = self._at(number)
         depth = bit_depth(self._file, image)
-        if image.format == "TIFF" and depth == 16 and image.mode in EIGHT_BIT_MODES:
-            if image.tag_v2.get(PLANES_APART) == 2:
-                return _Pages(self._file).read(number)
-        elif image.format == "PPM" and (wide := wide_pnm(self._file, image)) is not None:
+        if image.format == "PPM" and (wide := wide_pnm(self._file, image)) is not None:
             return Picture(wide, 65535.0)
         foreign = image.mode in FOREIGN_MODES
-        found = decode(image, depth, None if self.animated else partial(self._once_more, number), self._threads)
+        found = self._decode(number, image, depth)
         notices = list(found.notices)
-        try:
-            orientation = _orientation(image)
-            metadata = read_metadata(self._file, image, same_colors=not foreign)
-        except MemoryError:
-            raise
-        except Exception:  # EXIF data can hold anything, and what it holds is used unchecked
+        orientation = 1 if image.format == "TIFF" else _orientation(image)  # Pillow has turned that
+        metadata, sound = read_metadata(self._file, image, orientation, same_colors=not foreign)
+        if not sound:
             image.info.pop("exif", None)
             notices.append("damaged EXIF data is ignored")
-            orientation, metadata = 1, read_metadata(self._file, image, same_colors=not foreign, exif=False)
         if image.format == "MPO":
             notices.append("only the first of its pictures is read")
         pixels = turned_upright(found.pixels, orientation)
         return Picture(pixels, found.white, pixels.shape[2] in (2, 4), metadata, tuple(notices))
 
+    def _decode(self, number: int, image: Any, depth: int) -> Decoded:
+        return decode(image, depth, partial(self._once_more, number), self._threads)
+
     def _at(self, number: int) -> Any:
-        if self.count > 1 and self._image.tell() != number:
-            self._image.seek(number)
-        return self._image
+        image = self._image
+        if self.count > 1 and image.tell() != number:
+            if image.format == "GIF":
+                image.disposal_method = 0  # else a frame that has none keeps that of the one before
+            image.seek(number)
+            if image.size != self._size and self.animated:
+                raise PictureError(f"damaged picture: frame {number} is larger than the picture")
+        return image
 
     @contextmanager
     def _once_more(self, number: int) -> Iterator[Any]:
@@ -152,22 +155,52 @@ class _Images:
             yield image
 
 
-class _Pages:
-    """The pages of a TIFF that Pillow does not read."""
+class _Animated(_Images):
+    """The frames of an animated PNG."""
 
-    animated, loop, poster = False, None, False
+    def __init__(self, file: BinaryIO, image: Any, opener: Callable[[], Any], threads: int | None) -> None:
+        super().__init__(file, image, opener, threads)
+        self._animation = Animation(file)
+        self.count, self.animated = len(self._animation.frames), len(self._animation.frames) > 1
+        self.loop, self.poster = self._animation.loop, self._animation.poster
 
-    def __init__(self, file: BinaryIO) -> None:
-        from convcli.images.tiff import Pages
+    def shape(self, number: int) -> tuple[tuple[int, int, int], bool]:
+        """As of :class:`_Images`."""
+        (_, height, width), _ = super().shape(number)
+        return (self._animation.colors, height, width), self._animation.veiled
 
+    def delay(self, number: int) -> float:
+        """How many milliseconds a frame is shown."""
+        return self._animation.frames[number].delay
+
+    def _decode(self, number: int, _image: Any, depth: int) -> Decoded:
+        def decode_alone(data: bytes) -> tuple["NDArray[Any]", float]:
+            opener = partial(_open_image, data, FORMATS["PNG"])
+            with opener() as alone:
+                found = decode(alone, depth, opener, self._threads)
+            return found.pixels, found.white
+
+        return Decoded(*self._animation.composed(number, decode_alone))
+
+    def _at(self, _number: int) -> Any:
+        return self._image
+
+
+class _Tiff(_Images):
+    """The pages of a TIFF: those that are plain are read by tifffile, the others, if any, by Pillow."""
+
+    def __init__(self, file: BinaryIO, image: Any, opener: Callable[[], Any], threads: int | None) -> None:
         self._pages = Pages(file)
-        self.count = len(self._pages)
+        if image is not None:
+            super().__init__(file, image, opener, threads)
+        self._image, self.count, self.loop, self.poster = image, len(self._pages), 1, False
+        self.animated = False
         if not self.count:
             raise PictureError("damaged picture: its header can't be read")
 
     def shape(self, number: int) -> tuple[tuple[int, int, int], bool]:
         """As of :class:`_Images`."""
-        return self._pages.shape(number)
+        return self._pages.shape(number) if self._known(number) else super().shape(number)
 
     def delay(self, _number: int) -> float:
         """Pages are not shown for a time."""
@@ -175,10 +208,13 @@ class _Pages:
 
     def read(self, number: int) -> Picture:
         """One page."""
-        return self._pages.read(number)
+        return self._pages.read(number) if self._known(number) else super().read(number)
+
+    def _known(self, number: int) -> bool:
+        return self._image is None or self._pages.knows(number)
 
 
-def _wanted(reader: _Images | _Pages, frame: int | None, max_pixels: int) -> range:
+def _wanted(reader: _Images, frame: int | None, max_pixels: int) -> range:
     """The numbers of the frames to read, none of them too large, nor all together."""
     if frame is not None and not frame < reader.count:
         has = f"it has {reader.count} frames, 0 to {reader.count - 1}" if reader.count > 1 else "it has one, 0"
@@ -219,13 +255,29 @@ def _alike(pictures: list[Picture]) -> list[Picture]:
     return [widened(one) for one in pictures]
 
 
+def _repetitions(image: Any) -> int:
+    """How often an animation is shown, 0 for ever. A GIF says how often again, or nothing."""
+    loop = image.info.get("loop")
+    if image.format == "AVIF":
+        return 0  # Pillow does not say
+    if not isinstance(loop, int):
+        return 1
+    return loop + 1 if image.format == "GIF" and loop else loop
+
+
 def _orientation(image: Any) -> int:
-    found = image.getexif().get(ORIENTATION, 1)
+    """1 to 8, as EXIF data say; 1 of what is none of them, or can't be read."""
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:
+        return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 @contextmanager
-def _opened(source: Path | bytes, threads: int | None = None) -> Iterator["_Images | _Pages"]:
+def _opened(source: Path | bytes, threads: int | None = None) -> Iterator["_Images"]:
     """The reader of a file, its header read."""
     if isinstance(source, Path) and not source.is_file():
         with source.open("rb") as pipe:  # which can't be wound back
@@ -234,23 +286,32 @@ def _opened(source: Path | bytes, threads: int | None = None) -> Iterator["_Imag
         start = file.read(START)
         found = sniff(start)
         if found is None:
-            hint = "; it holds a NumPy array, so let its name end in .npy" if start.startswith(NUMPY_START) else ""
+            array = start.startswith(NUMPY_START)
+            unnamed = not (isinstance(source, Path) and source.suffix.lower() == ".npy")
+            hint = "; it holds a NumPy array" + "; let its name end in .npy" * unnamed if array else ""
             raise PictureError(f"not a picture that can be read ({READABLE}){hint}")
         found.load_plugin()
         opener = partial(_open_image, source, found)
+        if found.name == "TIFF":
+            check_chain(file)
+        elif found.name == "PNG":
+            check_sums(file)
         with own_limits, quiet_decoder if found.name == "TIFF" else nullcontext():
             image = opener()
-            if image is None:
-                yield _Pages(file)
-            else:
-                with image:
-                    yield _Images(file, image, opener, threads)
+            animated = found.name == "PNG" and is_animated(file)
+            kind = _Tiff if found.name == "TIFF" else _Animated if animated else _Images
+            with image or nullcontext():
+                yield kind(file, image, opener, threads)
 
 
 def _open_image(source: Path | bytes, found: Format) -> Any:
     """The Pillow image of a file, only its header read; None of a TIFF that Pillow does not know."""
     from PIL import Image, UnidentifiedImageError
 
+    if found.name == "PNG":
+        from PIL import PngImagePlugin
+
+        PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_CHUNKS
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=[found.name])
     except UnidentifiedImageError:
@@ -281,43 +342,8 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return system_words(error)
     text = str(error) or type(error).__name__
+    if isinstance(error, AttributeError | TypeError | KeyError | IndexError | struct.error):  # a decoder lost its way
+        text = "its data make no sense"
     if "cannot identify" in text:
         text = "its header can't be read"
     return f"{'truncated' if 'truncated' in text else 'damaged'} picture: {text}"
-
-
-def _take_over() -> Any:
-    from PIL import Image
-
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    filters = warnings.catch_warnings()
-    filters.__enter__()
-    warnings.simplefilter("ignore")
-    return limit, filters
-
-
-def _hand_back(state: Any) -> None:
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS, filters = state
-    filters.__exit__()
-
-
-def _silence_stderr() -> int | None:
-    try:
-        kept = os.dup(2)
-    except OSError:  # closed: nothing can be printed
-        return None
-    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - a descriptor is wanted
-        os.dup2(nothing.fileno(), 2)
-    return kept
-
-
-def _restore_stderr(kept: int | None) -> None:
-    if kept is not None:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-own_limits = Shared(_take_over, _hand_back)  # Pillow's limit and warnings off: our check comes before any decoding
-quiet_decoder = Shared(_silence_stderr, _restore_stderr)  # libtiff complains on stderr, past Python; ours is one line

@@ -2,22 +2,59 @@
 
 import io
 import logging
+import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from math import prod
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcli.errors import PictureError
 from convcli.images.decoding import turned_upright
-from convcli.images.metadata import ORIENTATION
+from convcli.images.metadata import (
+    DESCRIBING,
+    EXIF_PREFIX,
+    INSIDE,
+    ORIENTATION,
+    exif_of_tiff,
+    turned_resolution,
+    upright_xmp,
+)
 from convcli.images.picture import Metadata, Picture
+from convcli.images.quiet import own_limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ICC_PROFILE = 34675  # TIFF tag
+X_RESOLUTION, RESOLUTION_UNIT, XMP, ICC_PROFILE = 282, 296, 700, 34675  # TIFF tags
+COMPRESSIONS = 1, 8, 32773, 32946  # none, deflate, PackBits, deflate's older number
 GRAY_IS_INK, GRAY, RGB = 0, 1, 2  # photometric interpretations
 PREMULTIPLIED, STRAIGHT = 1, 2  # kinds of extra samples that are alpha
+APART = 2  # planes
 INCH, CENTIMETRE = 2, 3  # units of resolution
+
+
+def check_chain(file: BinaryIO) -> None:
+    """Raise PictureError if a page's directory lies behind the end of the file: readers take that for the last page."""
+    file.seek(0)
+    start = file.read(16)
+    order = "<" if start[:2] == b"II" else ">"
+    big = start[2:4] in (b"+\0", b"\0+")
+    count_form, next_form, entry = (f"{order}Q", f"{order}Q", 20) if big else (f"{order}H", f"{order}I", 12)
+    seen: set[int] = set()
+    place = struct.unpack_from(next_form, start, 8 if big else 4)[0]
+    while place:
+        file.seek(place)
+        head = file.read(struct.calcsize(count_form))
+        if len(head) < struct.calcsize(count_form):
+            raise PictureError(f"truncated picture: page {len(seen)} is not there")
+        file.seek(struct.unpack(count_form, head)[0] * entry, 1)
+        tail = file.read(struct.calcsize(next_form))
+        if len(tail) < struct.calcsize(next_form):
+            raise PictureError(f"truncated picture: page {len(seen)} is cut off")
+        if place in seen:
+            raise PictureError("damaged picture: its pages lead to one another in a circle")
+        seen.add(place)
+        place = struct.unpack(next_form, tail)[0]
 
 
 class Pages:
@@ -27,17 +64,24 @@ class Pages:
         import tifffile
 
         logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is said once, by us
+        self._file = file
         file.seek(0)
         self._pages: Any = tifffile.TiffFile(file).pages
 
     def __len__(self) -> int:
         return len(self._pages)
 
+    def knows(self, number: int) -> bool:
+        """Whether a page is read here: grey or RGB, of a compression that needs no other library."""
+        page = self._pages[number]
+        plain = page.photometric in (GRAY_IS_INK, GRAY, RGB) and page.bitspersample in (8, 16, 32, 64)
+        return page.planarconfig == APART or (plain and page.compression in COMPRESSIONS)
+
     def shape(self, number: int) -> tuple[tuple[int, int, int], bool]:
         """Colour channels, height and width as the picture is to be seen, and whether there is alpha."""
         page = self._pages[number]
         height, width = page.imagelength, page.imagewidth
-        if _tag(page, ORIENTATION, 1) >= 5:
+        if _orientation(page) >= 5:
             height, width = width, height
         return (_colors(page), height, width), _alpha(page) is not None
 
@@ -47,7 +91,8 @@ class Pages:
 
         page = self._pages[number]
         if page.photometric not in (GRAY_IS_INK, GRAY, RGB):
-            raise PictureError(f"a TIFF of {page.photometric.name} with {page.bitspersample} bits is not read")
+            kind = getattr(page.photometric, "name", page.photometric)
+            raise PictureError(f"a TIFF of {kind} with {page.bitspersample} bits is not read")
         try:
             pixels = page.asarray()
         except ValueError as error:
@@ -55,24 +100,42 @@ class Pages:
                 raise PictureError(f"its compression, {page.compression.name}, needs convcli[codecs]") from None
             raise
         pixels = _in_rows(page, pixels)
+        if pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 1 and 0 <= pixels.min() <= pixels.max() <= 65535:
+            pixels = pixels.astype(np.uint16)
         if pixels.dtype.kind == "f":
             pixels, white = pixels.astype(np.float32, copy=False), 1.0
         elif pixels.dtype in (np.uint8, np.uint16):
             white = float(np.iinfo(pixels.dtype).max)
         else:
-            raise PictureError(f"{pixels.dtype} pictures are not read, since what their white is isn't known; use .npy")
+            bits = 8 * pixels.dtype.itemsize
+            raise PictureError(
+                f"{bits}-bit integer pictures are not read, since what their white is isn't known; use .npy"
+            )
         colors, alpha = _colors(page), _alpha(page)
         if page.photometric == GRAY_IS_INK:
             pixels = np.concatenate([white - pixels[..., :1], pixels[..., 1:]], axis=2).astype(pixels.dtype)
         pixels = pixels[..., : colors + (alpha is not None)]
         if alpha == PREMULTIPLIED:
             pixels = _straight(pixels, white)
-        pixels = turned_upright(pixels, _tag(page, ORIENTATION, 1))
-        return Picture(pixels, white, alpha is not None, _metadata(page))
+        pixels = turned_upright(pixels.astype(pixels.dtype.newbyteorder("="), copy=False), _orientation(page))
+        notices, exif = [], None
+        try:
+            exif = exif_of_tiff(self._file, page.offset)
+        except MemoryError:
+            raise
+        except Exception:  # as of other formats: it can hold anything
+            notices.append("damaged EXIF data is ignored")
+        metadata = _metadata(page)._replace(exif=exif)
+        return Picture(pixels, white, alpha is not None, metadata, tuple(notices))
 
 
 def _tag(page: Any, code: int, default: Any) -> Any:
     return page.tags[code].value if code in page.tags else default
+
+
+def _orientation(page: Any) -> int:
+    found = _tag(page, ORIENTATION, 1)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def _colors(page: Any) -> int:
@@ -80,7 +143,9 @@ def _colors(page: Any) -> int:
 
 
 def _alpha(page: Any) -> int | None:
-    """What kind of alpha follows the colours, if that does."""
+    """What kind of alpha follows the colours, if that does. Some programs do not say that the fourth channel is."""
+    if page.samplesperpixel == _colors(page) + 1 and not page.extrasamples:
+        return STRAIGHT
     kinds = [int(one) for one in page.extrasamples[:1] if page.samplesperpixel > _colors(page)]
     return kinds[0] if kinds and kinds[0] in (PREMULTIPLIED, STRAIGHT) else None
 
@@ -109,12 +174,16 @@ def _straight(pixels: "NDArray[Any]", white: float) -> "NDArray[Any]":
 
 
 def _metadata(page: Any) -> Metadata:
-    icc = _tag(page, ICC_PROFILE, None)
-    dpi = None
-    if _tag(page, 296, INCH) in (INCH, CENTIMETRE) and 282 in page.tags:
-        x, y = page.get_resolution(INCH)
-        dpi = (float(x), float(y)) if 1 < x < 1e6 and 1 < y < 1e6 else None
-    return Metadata(icc=bytes(icc) if icc else None, dpi=dpi)
+    icc, xmp, dpi = _tag(page, ICC_PROFILE, None), _tag(page, XMP, None), None
+    with suppress(ValueError, TypeError, ArithmeticError):
+        if _tag(page, RESOLUTION_UNIT, INCH) in (INCH, CENTIMETRE) and X_RESOLUTION in page.tags:
+            x, y = page.get_resolution(INCH)
+            dpi = (float(x), float(y)) if 1 < x < 1e6 and 1 < y < 1e6 else None
+    return Metadata(
+        icc=icc if isinstance(icc, bytes) else None,
+        dpi=turned_resolution(dpi, _orientation(page)),
+        xmp=upright_xmp(xmp) if isinstance(xmp, bytes) else None,
+    )
 
 
 def encode_tiff(pictures: Sequence[Picture]) -> bytes:
@@ -125,24 +194,66 @@ def encode_tiff(pictures: Sequence[Picture]) -> bytes:
     from convcli.engine.threads import cores
 
     buffer = io.BytesIO()
-    with tifffile.TiffWriter(buffer) as writer:
+    exif, described = _exif_tags(pictures[0].metadata.exif)
+    with tifffile.TiffWriter(buffer, byteorder="<") as writer:
         for picture in pictures:
-            dpi, icc = picture.metadata.dpi, picture.metadata.icc
+            dpi, icc, xmp = picture.metadata.dpi, picture.metadata.icc, picture.metadata.xmp
             pixels = picture.pixels if picture.pixels.dtype.kind == "u" else picture.pixels.astype(np.float32)
+            inside = [(tag, "I", 1, 0, True) for tag in exif]
             writer.write(
                 pixels if pixels.shape[2] > 1 else pixels[..., 0],
                 photometric="rgb" if picture.color.shape[2] == 3 else "minisblack",
-                planarconfig="contig" if picture.pixels.shape[2] > 1 else None,
+                planarconfig="contig" if pixels.shape[2] > 1 else None,
                 extrasamples=["unassalpha"] if picture.alpha else None,
                 compression="zlib",
                 compressionargs={"level": 1},
-                predictor=picture.pixels.dtype.kind == "u",
-                rowsperstrip=max(1, (1 << 18) // max(1, picture.pixels[0].nbytes)),
+                predictor=pixels.dtype.kind == "u",
+                rowsperstrip=max(1, (1 << 18) // max(1, pixels[0].nbytes)),
                 maxworkers=cores(),
                 resolution=dpi,
                 resolutionunit="INCH" if dpi else None,
                 iccprofile=icc,
+                extratags=[*described, *inside, *([(XMP, "B", len(xmp), xmp, True)] if xmp else [])],
                 metadata=None,
                 software=False,
             )
+    for tag, values in exif.items():
+        _append_directory(buffer, tag, values)
     return buffer.getvalue()
+
+
+def _exif_tags(data: bytes | None) -> tuple[dict[int, dict[int, Any]], list[tuple[int, str, int, bytes, bool]]]:
+    """EXIF data as the directories inside, by the tag that leads to each, and texts for the TIFF's own directory."""
+    from PIL import Image
+
+    if not data:
+        return {}, []
+    tags = Image.Exif()
+    with own_limits, suppress(Exception):  # it can hold anything, and was said to be damaged when it was read
+        tags.load(EXIF_PREFIX + data)
+        texts = {tag: str(tags[tag]).encode("ascii", "replace") for tag in DESCRIBING if tag in tags}
+        inside = {tag: found for tag in INSIDE if (found := dict(tags.get_ifd(tag)))}
+        return inside, [(tag, "s", 0, text, True) for tag, text in texts.items() if text]
+    return {}, []
+
+
+def _append_directory(buffer: io.BytesIO, tag: int, values: dict[int, Any]) -> None:
+    """A directory at the end of a TIFF, and its place in the tag of the first page, which leads to it."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    place = buffer.seek(0, io.SEEK_END)
+    place += place % 2
+    directory = ImageFileDirectory_v2(b"II*\0\0\0\0\0")
+    for key, value in values.items():
+        with suppress(Exception):
+            if not isinstance(value, dict):  # a directory inside the directory: makers' own
+                directory[key] = value
+    data = directory.tobytes(place)
+    whole = buffer.getbuffer()
+    (entries,) = struct.unpack_from("<I", whole, 4)
+    for entry in range(entries + 2, entries + 2 + 12 * struct.unpack_from("<H", whole, entries)[0], 12):
+        if struct.unpack_from("<H", whole, entry)[0] == tag:
+            struct.pack_into("<I", whole, entry + 8, place)
+    whole.release()
+    buffer.seek(place)
+    buffer.write(data)

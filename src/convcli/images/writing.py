@@ -1,6 +1,7 @@
 """Encoding: the bytes of files from :class:`Frames`, each format in its way."""
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,8 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 SHARED_MODES = "L", "RGBA"
 WHITE_16 = 65535
 QUALITY = 90  # of JPEG, WebP, AVIF and HEIF, unless told or the file had tables of its own
-WHITE = (1.0, 1.0, 1.0)
+Color = tuple[float, float, float]  # fractions of white
+WHITE: Color = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Encoding:
 
     png: str = FAST
     quality: int | None = None
-    background: tuple[float, float, float] = WHITE
+    background: Color = WHITE
     strip: bool = False
     made: tuple[str, str] | None = None
     threads: int | None = None
@@ -42,15 +44,15 @@ class Encoding:
 USUAL = Encoding()
 
 
-def parse_background(text: str) -> tuple[float, float, float]:
+def parse_background(text: str) -> Color:
     """A colour by name or as ``#rrggbb``, in fractions of white. Raises ConvcliError."""
     from PIL import ImageColor
 
-    try:
-        red, green, blue, *_ = ImageColor.getrgb(text)
-    except ValueError:
-        raise ConvcliError(f"must be a colour such as white, black or #ff8000, not {text!r}") from None
-    return red / 255, green / 255, blue / 255
+    with suppress(ValueError):
+        red, green, blue, *alpha = ImageColor.getrgb(text)
+        if max(red, green, blue) <= 255 and not alpha:
+            return red / 255, green / 255, blue / 255
+    raise ConvcliError(f"must be a colour such as white, black or #ff8000, not {text!r}")
 
 
 def encode(frames: Frames | Picture, target: Format, encoding: Encoding = USUAL) -> tuple[list[bytes], list[str]]:
@@ -58,7 +60,6 @@ def encode(frames: Frames | Picture, target: Format, encoding: Encoding = USUAL)
 
     Raises PictureError for what the format can't hold: other depths than its own, channels, sizes.
     """
-    import numpy as np
 
     if isinstance(frames, Picture):
         frames = Frames([frames])
@@ -69,11 +70,9 @@ def encode(frames: Frames | Picture, target: Format, encoding: Encoding = USUAL)
         raise PictureError(f"its frames have different sizes, which {target.name} can't hold; write TIFF, or {{frame}}")
     if target.name == "PNG":
         return encode_png(frames, encoding.png, encoding.made, encoding.threads), notices
-    if target.name == "TIFF" and pictures[0].pixels.dtype != np.uint8:
+    if target.name == "TIFF":
         from convcli.images.tiff import encode_tiff
 
-        if pictures[0].metadata.exif:
-            notices.append("EXIF data is left out of a TIFF of 16 bits or floats")
         return [encode_tiff(pictures)], notices
     return [_saved(frames, target, encoding)], notices
 
@@ -89,6 +88,8 @@ def _fitted(picture: Picture, target: Format, encoding: Encoding, notices: list[
     if encoding.strip:
         picture = replace(picture, metadata=NOTHING_KEPT._replace(jpeg=picture.metadata.jpeg))
     said: list[str] = []
+    if picture.alpha and target.name == "GIF":
+        picture, said = _cut_out(picture)
     if picture.alpha and not target.alpha:
         picture, said = _flat(picture, target, encoding.background)
     if picture.white == WHITE_16 and Depth.SIXTEEN not in target.depths:
@@ -99,31 +100,48 @@ def _fitted(picture: Picture, target: Format, encoding: Encoding, notices: list[
     return replace(picture, metadata=metadata)
 
 
-def _flat(picture: Picture, target: Format, background: tuple[float, float, float]) -> tuple[Picture, list[str]]:
-    """The picture laid over a colour, as grey only if that is grey."""
-    import numpy as np
-
+def _flat(picture: Picture, target: Format, background: Color) -> tuple[Picture, list[str]]:
     if picture.opaque():
         return picture.without_alpha(), []
+    name = "#" + "".join(f"{round(255 * one):02x}" for one in background)
+    words = {"#ffffff": "white", "#000000": "black"}.get(name, name)
+    return laid_over(picture, background), [f"{target.name} has no transparency: laid over {words}"]
+
+
+def laid_over(picture: Picture, background: Color) -> Picture:
+    """The picture over a colour, fractions of white; grey only if that is grey, too."""
+    import numpy as np
+
+    if not picture.alpha:
+        return picture
     colors = picture.color
     if colors.shape[2] == 1 and len(set(background)) > 1:
         colors = np.broadcast_to(colors, (*picture.size, 3))
     behind = np.array(background[: colors.shape[2]], np.float32) * picture.white
     cover = picture.pixels[..., -1:] / np.float32(picture.white)
-    flat = np.rint(colors * cover + behind * (1 - cover)).astype(picture.pixels.dtype)
-    name = "#" + "".join(f"{round(255 * one):02x}" for one in background)
-    words = {"#ffffff": "white", "#000000": "black"}.get(name, name)
-    return replace(picture, pixels=flat, alpha=False), [f"{target.name} has no transparency: laid over {words}"]
+    flat = colors * cover + behind * (1 - cover)
+    if picture.pixels.dtype.kind != "f":
+        flat = np.rint(flat)
+    return replace(picture, pixels=flat.astype(picture.pixels.dtype), alpha=False)
+
+
+def _cut_out(picture: Picture) -> tuple[Picture, list[str]]:
+    """The picture with alpha all or nothing."""
+    import numpy as np
+
+    alpha = picture.pixels[..., -1:]
+    whole = np.where(alpha * 2.0 >= picture.white, picture.white, 0).astype(alpha.dtype)
+    if np.array_equal(whole, alpha):
+        return picture, []
+    pixels = np.concatenate([picture.color, whole], axis=2)
+    return replace(picture, pixels=pixels), ["GIF knows no half transparency: alpha is cut at one half"]
 
 
 def _saved(frames: Frames, target: Format, encoding: Encoding) -> bytes:
     """What Pillow makes of 8-bit pictures."""
     first = frames.pictures[0]
     options = save_options(first.metadata, target) | _quality(first, target, encoding)
-    image, *others = (
-        _image(one.pixels, target, encoding.threads)
-        for one in frames.pictures[frames.poster and target.name != "TIFF" :]
-    )
+    image, *others = (_image(one.pixels, target, encoding.threads) for one in frames.pictures[frames.poster :])
     if others:
         options |= {"save_all": True, "append_images": others}
     if others and frames.delays:
@@ -134,7 +152,18 @@ def _saved(frames: Frames, target: Format, encoding: Encoding) -> bytes:
         image.save(buffer, **options)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise PictureError(f"can't be written as {target.name}: {error}") from None
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    if target.name == "WEBP" and others and first.alpha:
+        return _flagged_as_transparent(data)
+    return data
+
+
+def _flagged_as_transparent(data: bytes) -> bytes:
+    """An animated WebP whose header says that there is alpha (RFC 9649, 2.7), which libwebp may have found in none of
+    the parts that changed."""
+    if data[12:16] != b"VP8X":
+        return data
+    return data[:20] + bytes([data[20] | 0x10]) + data[21:]
 
 
 def _image(pixels: "NDArray[Any]", target: Format, threads: int | None) -> Any:
@@ -165,8 +194,6 @@ def _image(pixels: "NDArray[Any]", target: Format, threads: int | None) -> Any:
 
 def _quality(picture: Picture, target: Format, encoding: Encoding) -> dict[str, Any]:
     """How much may be lost: what the user says, or what the input had lost, or the usual."""
-    if target.name == "TIFF":
-        return {"compression": "tiff_deflate"}
     if not target.quality:
         return {}
     tables = picture.metadata.jpeg
@@ -177,13 +204,12 @@ def _quality(picture: Picture, target: Format, encoding: Encoding) -> dict[str, 
 
 def _timing(frames: Frames, target: Format) -> dict[str, Any]:
     """Delays and repetitions; transparent frames of a GIF are cleared away before the next."""
-    options: dict[str, Any] = {"duration": [round(one) for one in frames.delays[frames.poster :]]}
-    if target.name == "WEBP":
-        options["loop"] = 1 if frames.loop is None else frames.loop
-    elif target.name == "GIF":
-        if frames.loop is not None:
-            options["loop"] = frames.loop
-        options["disposal"] = 2 if frames.pictures[0].alpha else 1
+    delays = frames.delays[frames.poster :]
+    if target.name != "GIF":
+        return {"duration": [round(one) for one in delays], "loop": frames.loop}
+    options = {"duration": [10 * round(one / 10) for one in delays], "disposal": 2 if frames.pictures[0].alpha else 1}
+    if frames.loop != 1:
+        options["loop"] = max(0, frames.loop - 1)  # how often it is shown again; 0 is for ever
     return options
 
 
