@@ -11,8 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager, suppress
 from itertools import islice
 from types import FrameType
@@ -94,7 +93,7 @@ def run_jobs(jobs: Iterable[Job], work: Work, workers: int, stop: Stop) -> Gener
             try:
                 yield from _in_order(pool, waiting, queue, window, stop)
                 return
-            except BrokenProcessPool:
+            except BrokenExecutor:
                 pass
         for job, future in queue:
             if future.done() and not future.cancelled() and future.exception() is None:
@@ -130,7 +129,7 @@ def _alone(job: Job, work: Work) -> Result:
     with local_pool(work, 1) as pool:
         try:
             return pool.submit(_work_on, job).result()
-        except BrokenProcessPool:
+        except BrokenExecutor:
             return Result(job, "failed", error="crashed the process that worked on it, and was left alone")
 
 

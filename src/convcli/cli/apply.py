@@ -20,7 +20,6 @@ from convcli.images.formats import FORMATS
 from convcli.images.png import FAST
 from convcli.images.writing import WHITE, Encoding
 from convcli.jobs import Settings, begin_reading, first_frame
-from convcli.journal import Journal
 from convcli.layers import Layer, check_layers
 from convcli.naming import Naming, Plan, check_traces, is_folder, is_template, name_report, output_root
 from convcli.recipe import Recipe
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from convcli.images.picture import Frames
+    from convcli.journal import Journal
 
 
 class Asked(NamedTuple):
@@ -111,7 +111,9 @@ def _reading_ahead(inputs: Inputs, naming: Naming, common: CommonOptions) -> "It
         yield begin_reading(pool, source, common.max_pixels, frame, common.threads)
 
 
-def _journal(common: CommonOptions, settings: Settings, asked: Asked) -> Journal:
+def _journal(common: CommonOptions, settings: Settings, asked: Asked) -> "Journal":
+    from convcli.journal import Journal
+
     root = output_root(common.output)
     if root is None or not settings.make_folders:
         raise ConvcliError("--resume: keeps its journal in the output folder; give one, as in -o out/")

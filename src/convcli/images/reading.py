@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from convcli.errors import PictureError, system_words
-from convcli.images.apng import Animation, check_sums, is_animated
+from convcli.images.apng import PngAnimation, check_sums, is_animated
 from convcli.images.decoding import (
     ALPHA_MODES,
     FOREIGN_MODES,
@@ -23,6 +23,7 @@ from convcli.images.decoding import (
     wide_pnm,
 )
 from convcli.images.formats import FORMATS, READABLE, START, Format, sniff
+from convcli.images.gif import GifAnimation
 from convcli.images.metadata import MAX_CHUNKS, ORIENTATION, SIDEWAYS, read_metadata
 from convcli.images.picture import Frames, Picture
 from convcli.images.quiet import own_limits, quiet_decoder
@@ -97,7 +98,6 @@ class _Images:
         self.count = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
         self.animated = self.count > 1 and image.format != "TIFF"
         self.loop = _repetitions(image)
-        self._size = image.size
         self.poster = bool(image.info.get("default_image"))
 
     def shape(self, number: int) -> tuple[tuple[int, int, int], bool]:
@@ -140,11 +140,7 @@ class _Images:
     def _at(self, number: int) -> Any:
         image = self._image
         if self.count > 1 and image.tell() != number:
-            if image.format == "GIF":
-                image.disposal_method = 0  # else a frame that has none keeps that of the one before
             image.seek(number)
-            if image.size != self._size and self.animated:
-                raise PictureError(f"damaged picture: frame {number} is larger than the picture")
         return image
 
     @contextmanager
@@ -156,12 +152,13 @@ class _Images:
 
 
 class _Animated(_Images):
-    """The frames of an animated PNG."""
+    """The frames of an animated PNG or GIF, composed by us."""
 
     def __init__(self, file: BinaryIO, image: Any, opener: Callable[[], Any], threads: int | None) -> None:
         super().__init__(file, image, opener, threads)
-        self._animation = Animation(file)
-        self.count, self.animated = len(self._animation.frames), len(self._animation.frames) > 1
+        self._animation = GifAnimation(file) if image.format == "GIF" else PngAnimation(file)
+        self.count = len(self._animation.frames)
+        self.animated = self.count > 1
         self.loop, self.poster = self._animation.loop, self._animation.poster
 
     def shape(self, number: int) -> tuple[tuple[int, int, int], bool]:
@@ -173,14 +170,17 @@ class _Animated(_Images):
         """How many milliseconds a frame is shown."""
         return self._animation.frames[number].delay
 
-    def _decode(self, number: int, _image: Any, depth: int) -> Decoded:
+    def _decode(self, number: int, image: Any, depth: int) -> Decoded:
         def decode_alone(data: bytes) -> tuple["NDArray[Any]", float]:
-            opener = partial(_open_image, data, FORMATS["PNG"])
+            opener = partial(_open_image, data, FORMATS[image.format])
             with opener() as alone:
                 found = decode(alone, depth, opener, self._threads)
             return found.pixels, found.white
 
-        return Decoded(*self._animation.composed(number, decode_alone))
+        pixels, white = self._animation.composed(number, decode_alone)
+        if image.format == "GIF" and pixels.shape[2] == 4 and (pixels[..., -1] == white).all():
+            pixels = pixels[..., :-1]  # holes showed only what was there before
+        return Decoded(pixels, white)
 
     def _at(self, _number: int) -> Any:
         return self._image
@@ -256,13 +256,9 @@ def _alike(pictures: list[Picture]) -> list[Picture]:
 
 
 def _repetitions(image: Any) -> int:
-    """How often an animation is shown, 0 for ever. A GIF says how often again, or nothing."""
+    """How often an animation is shown, 0 for ever, which Pillow does not say of AVIF."""
     loop = image.info.get("loop")
-    if image.format == "AVIF":
-        return 0  # Pillow does not say
-    if not isinstance(loop, int):
-        return 1
-    return loop + 1 if image.format == "GIF" and loop else loop
+    return 0 if image.format == "AVIF" else loop if isinstance(loop, int) else 1
 
 
 def _orientation(image: Any) -> int:
@@ -298,7 +294,7 @@ def _opened(source: Path | bytes, threads: int | None = None) -> Iterator["_Imag
             check_sums(file)
         with own_limits, quiet_decoder if found.name == "TIFF" else nullcontext():
             image = opener()
-            animated = found.name == "PNG" and is_animated(file)
+            animated = is_animated(file) if found.name == "PNG" else found.name == "GIF" and image.is_animated
             kind = _Tiff if found.name == "TIFF" else _Animated if animated else _Images
             with image or nullcontext():
                 yield kind(file, image, opener, threads)
