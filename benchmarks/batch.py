@@ -21,6 +21,7 @@ SAMPLES = Path(__file__).parents[1] / "sample_images"
 HEIGHT, WIDTH, NAMES, WATCHED = 1224, 1632, 100_000, 2000
 CONVCLI = str(Path(sys.executable).with_name("convcli"))
 TAPS = "-1,-1,-1,-1,8,-1,-1,-1,-1"
+MATRIX = "3 3 1 0\n-1 -1 -1\n-1 8 -1\n-1 -1 -1\n"  # libvips' form of them
 OPENCV = """
 import glob, os, sys, cv2, numpy as np
 from multiprocessing import Pool
@@ -104,9 +105,8 @@ def many_names(folder: Path, environment: dict[str, str]) -> None:
         memory = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
         process.send_signal(signal.SIGINT)
         process.communicate()
-    print(
-        f"first of {NAMES:,} files after {first:.2f} s, {1000 * each:.2f} ms a file, {int(memory) / 1024:.0f} MB at most"
-    )
+    times = f"first of {NAMES:,} files after {first:.2f} s, {1000 * each:.2f} ms a file"
+    print(f"{times}, {int(memory) / 1024:.0f} MB at most")
 
 
 def main() -> None:
@@ -120,7 +120,7 @@ def main() -> None:
         make_photographs(folder, count)
         script = Path(name) / "opencv.py"
         script.write_text(OPENCV)
-        (Path(name) / "edge.mat").write_text("3 3 1 0\n" + TAPS.replace(",", " ") + "\n")
+        (Path(name) / "edge.mat").write_text(MATRIX)
         for suffix in (".jpg", ".png"):
             rates(folder, script, suffix, count, environment)
         names = Path(name) / "names"

@@ -26,6 +26,7 @@ image = cv2.filter2D(cv2.imread(sys.argv[1]), -1, kernel)
 cv2.imwrite(sys.argv[2], image, [cv2.IMWRITE_JPEG_QUALITY, 90])
 """
 TAPS = "-1,-1,-1,-1,8,-1,-1,-1,-1"
+MATRIX = "3 3 1 0\n-1 -1 -1\n-1 8 -1\n-1 -1 -1\n"  # libvips' form of them
 CASES = {  # input, output, and the ratios to be reached
     "JPEG to PNG": (
         "photo.jpg",
@@ -91,7 +92,7 @@ def main() -> None:
         folder = Path(name)
         make_photographs(folder)
         (folder / "opencv.py").write_text(OPENCV)
-        (folder / "edge.mat").write_text("3 3 1 0\n" + TAPS.replace(",", " ") + "\n")
+        (folder / "edge.mat").write_text(MATRIX)
         for case, (source, target, limits) in CASES.items():
             calls = {
                 name: call for name, call in commands(folder, source, target).items() if name in {"convcli", *limits}
