@@ -1,6 +1,7 @@
 """Many inputs: planned first, worked through by several processes, killed, stopped, resumed, and what is said of it."""
 
 import errno
+import itertools
 import json
 import os
 import pty
@@ -33,7 +34,12 @@ BEFORE = "import os, signal, sys, time, errno\nfrom convcli import batch, jobs\n
 BEFORE += "jobs.write_file\ndef name(source): return source.path.name\n"
 SLOW = """
 def slow(source, *args, **more):
-    time.sleep(0.3)
+    time.sleep(0.15)
+    return read(source, *args, **more)
+jobs.read_pictures = slow"""
+ONE_IS_SLOW = """
+def slow(source, *args, **more):
+    time.sleep(0.3 if name(source) == "03.png" else 0)
     return read(source, *args, **more)
 jobs.read_pictures = slow"""
 FIRST_IS_SLOW = """
@@ -113,7 +119,9 @@ def start(tmp_path):
         command = [sys.executable, "-c", BEFORE + before + MAIN, *map(os.fspath, args)]
         pipe = subprocess.PIPE
         begun.append(
-            subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, stdin=pipe, start_new_session=True)
+            subprocess.Popen(
+                command, cwd=tmp_path, stdout=pipe, stderr=pipe, stdin=pipe, start_new_session=True, bufsize=0
+            )
         )
         return begun[-1]
 
@@ -208,6 +216,12 @@ def test_a_picture_of_a_folder_given_once_more_is_refused(invoke, tmp_path):
     assert (done.status, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
 
 
+def test_a_folder_through_a_template_whose_folders_have_the_names(invoke, tmp_path):
+    names = album(tmp_path / "in", 3)
+    done = invoke(*NEGATIVE, "in", "-o", "out/{stem}/x.png", "-q")
+    assert (done.status, lines(done.stdout)) == (0, [f"out/{Path(name).stem}/x.png" for name in names])
+
+
 def test_temporary_files_and_the_journal_are_no_inputs(invoke, tmp_path):
     names = album(tmp_path / "in", 2)
     (tmp_path / "in/.convcli-0-1-2.tmp").write_bytes(b"")
@@ -256,7 +270,7 @@ def test_a_plan_of_many_names_takes_little_memory(monkeypatch, tmp_path):
         tracemalloc.start()
         try:
             plan = plan_made_up(count, monkeypatch, tmp_path)
-            assert sum(1 for _ in plan) == count
+            assert sum(1 for _ in itertools.islice(plan, 500)) == 500
             taken.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
@@ -433,10 +447,11 @@ def test_a_list_of_what_failed_harms_nothing(target, invoke, tmp_path):
     assert contents(tmp_path / "in") == before
 
 
-def test_fail_fast_begins_nothing_after_a_failure(invoke, tmp_path):
+@pytest.mark.parametrize("before", ["", ONE_IS_SLOW], ids=["", "another is at work"])
+def test_fail_fast_begins_nothing_after_a_failure(before, altered, tmp_path):
     album(tmp_path / "in", 40)
     (tmp_path / "in/02.png").write_bytes(b"no picture")
-    done = invoke("edge", "in", "-o", "out/", "-j", "2", "--fail-fast", "-q")
+    done = altered(before, "edge", "in", "-o", "out/", "-j", "2", "--fail-fast", "-q")
     assert (done.status, done.stderr.count(b"\n")) == (1, 1)
     written = [f"out/{name}" for name in contents(tmp_path / "out")]
     assert 2 <= len(written) <= 4  # what another process had begun is finished
@@ -711,6 +726,7 @@ def test_resume_needs_an_output_folder(args, invoke, tmp_path):
     assert contents(tmp_path, "*") == before
 
 
+@linux
 def test_two_resumed_runs_at_once_in_one_folder_are_one_too_many(start, invoke, tmp_path):
     album(tmp_path / "in", 4)
     first = start(*NEGATIVE, "in", "-o", "out/", "--resume", "-q", before=HANGS)
@@ -720,6 +736,7 @@ def test_two_resumed_runs_at_once_in_one_folder_are_one_too_many(start, invoke, 
     assert b"another run" in done.stderr
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
+    wait_until_gone(first.pid)
     done = invoke(*NEGATIVE, "in", "-o", "out/", "--resume", "-q")
     assert (done.status, lines(done.stdout)) == (0, ["out/01.png", "out/02.png", "out/03.png"])
 
@@ -738,12 +755,12 @@ def test_two_runs_at_once_leave_every_file_whole(start, tmp_path):
 
 
 @linux
-@pytest.mark.parametrize("whole", [True, False], ids=["with its workers", "alone"])
-def test_kill_leaves_every_target_old_or_new_and_whole(whole, start, run, tmp_path):
+@pytest.mark.parametrize(("whole", "kills"), [(True, 15), (False, 5)], ids=["with its workers", "alone"])
+def test_kill_leaves_every_target_old_or_new_and_whole(whole, kills, start, run, tmp_path):
     count, size, chance = 24, 48, random.Random(whole)
     names = album(tmp_path / "in", count, size)
     shutil.copytree(tmp_path / "in", tmp_path / "out")
-    for turn in range(10):
+    for turn in range(kills):
         verb = NEGATIVE if turn % 2 == 0 else SAME
         process = start(*verb, "in", "-o", "out/", "-f", "-j", "2", "-q")
         for _ in range(chance.randrange(1, count)):
@@ -765,9 +782,9 @@ def test_kill_leaves_every_target_old_or_new_and_whole(whole, start, run, tmp_pa
 def test_a_run_that_is_killed_again_and_again_does_each_input_once(start, tmp_path):
     names, chance = album(tmp_path / "in", 40), random.Random(7)
     told, finished = [], False
-    for _ in range(20):
+    for _ in range(12):
         process = start(*NEGATIVE, "in", "-o", "out/", "--resume", "-j", "2", "-q")
-        lately = [line for _ in range(chance.randrange(2, 12)) if (line := process.stdout.readline())]
+        lately = [line for _ in range(chance.randrange(6, 16)) if (line := process.stdout.readline())]
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         told.append([*lately, *process.stdout.readlines()])
@@ -780,7 +797,7 @@ def test_a_run_that_is_killed_again_and_again_does_each_input_once(start, tmp_pa
     assert len(told) > 2
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == names
     assert list((tmp_path / "out").glob(TEMPORARY)) == []
-    for one, following in zip(told, told[1:], strict=False):
+    for one, following in itertools.pairwise(told):
         assert len(set(one[:-1]) & set(following)) == 0  # what was told was noted, but perhaps the last
 
 

@@ -38,14 +38,16 @@ class Work(NamedTuple):
     settings: Settings
 
     def __call__(self, job: Job) -> Result:
-        """The result of a job, without what only this process needs."""
+        """The result of a job."""
         return run_job(job, self.recipe, self.settings)
 
 
 class Stop:
-    """Ctrl-C in a batch: the first ends the taking of work, and soon what is running; the second everything at once."""
+    """When no more work is to be taken: ``enough`` was done, or there was a signal. After the first Ctrl-C what is
+    running soon ends, after the second everything does at once."""
 
     def __init__(self) -> None:
+        self.enough = False
         self.signal: int | None = None
         self._since = 0.0
 
@@ -54,7 +56,7 @@ class Stop:
         if self.signal is not None:
             kill_workers()
             os._exit(128 + number)
-        self.signal, self._since = number, time.monotonic()
+        self.enough, self.signal, self._since = True, number, time.monotonic()
 
     def impatient(self) -> bool:
         """Whether what is running has had its time to finish."""
@@ -76,7 +78,7 @@ def heeding_signals() -> Iterator[Stop]:
 def run_here(jobs: Iterable[Job], work: Work, stop: Stop, reading: "Future[Frames] | None" = None) -> Generator[Result]:
     """The results, one after another in this process; the first input may be being read already."""
     for job in jobs:
-        if stop.signal is not None:
+        if stop.enough:
             return
         yield run_job(job, *work, reading)
         reading = None
@@ -87,7 +89,7 @@ def run_jobs(jobs: Iterable[Job], work: Work, workers: int, stop: Stop) -> Gener
     is the one that failed if it does so again."""
     waiting = iter(jobs)
     window = (workers, workers) if work.settings.fail_fast else (WINDOW * workers, BUFFER)
-    while stop.signal is None:
+    while not stop.enough:
         queue: deque[tuple[Job, Future[Result]]] = deque()
         with local_pool(work, workers) as pool:
             try:
@@ -98,7 +100,7 @@ def run_jobs(jobs: Iterable[Job], work: Work, workers: int, stop: Stop) -> Gener
         for job, future in queue:
             if future.done() and not future.cancelled() and future.exception() is None:
                 yield future.result()
-            elif stop.signal is None:
+            elif not stop.enough:
                 yield _alone(job, work)
 
 
@@ -109,7 +111,7 @@ def _in_order(
     while True:
         under_way = [future for _, future in queue if not future.done()]
         room = min(window[0] - len(under_way), window[1] - len(queue))
-        for job in islice(jobs, room if stop.signal is None else 0):
+        for job in islice(jobs, 0 if stop.enough else room):
             queue.append((job, Future()))  # stays, if the pool breaks
             queue[-1] = job, pool.submit(_work_on, job)
         if not queue:

@@ -1,5 +1,6 @@
 """Two pictures side by side in numbers: how far apart they are, where most, and how alike they look."""
 
+from dataclasses import replace
 from math import inf, log10
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ def compare(one: Picture, other: Picture) -> tuple[Comparison, Picture]:
 
     Depths may differ: both are taken as fractions of white. Raises ShapeError for pictures that can't be compared.
     """
+    one, other = _seen(one), _seen(other)
     if one.pixels.shape != other.pixels.shape:
         sizes = " and ".join("x".join(map(str, (*side.size, side.pixels.shape[2]))) for side in (one, other))
         raise ShapeError(f"pictures of one size and number of channels are compared, not {sizes}")
@@ -59,6 +61,14 @@ def compare(one: Picture, other: Picture) -> tuple[Comparison, Picture]:
     )
     shown = np.rint(errors * (255 / greatest if greatest else 0)).astype(np.uint8)
     return found, Picture(shown, 255.0, one.alpha).without_alpha()
+
+
+def _seen(picture: Picture) -> Picture:
+    """A picture as far as it can be seen: opaque alpha forgotten, colours that are hidden black."""
+    if picture.opaque():
+        return picture.without_alpha()
+    hidden = picture.pixels[..., -1:] == 0
+    return replace(picture, pixels=np.where(hidden, 0, picture.pixels).astype(picture.pixels.dtype))
 
 
 def ssim(first: Array, second: Array) -> float | None:

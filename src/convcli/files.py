@@ -10,7 +10,8 @@ from pathlib import Path
 
 TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".convcli-", ".tmp"
 OLD = 86_400  # seconds after which a temporary file is left over, whoever made it
-FULL = errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)
+# what says that a folder takes no more files: it is a temporary one that could not be made in it
+UNWRITABLE = errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, getattr(errno, "EDQUOT", errno.ENOSPC)
 
 
 def write_file(path: Path, data: bytes | Iterable[bytes], *, overwrite: bool, durable: bool = False) -> None:
@@ -98,6 +99,8 @@ def _is_left_over(entry: "os.DirEntry[str]") -> bool:
         return True
     except OSError:  # somebody else's, and alive
         return False
+    with suppress(OSError, IndexError):  # dead, but its parent has not asked how it ended
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     return False
 
 

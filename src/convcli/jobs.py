@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcli.errors import ConvcliError, PictureError, StorageError, system_words, unexpected
-from convcli.files import FULL, clear_left_over, write_file
+from convcli.files import UNWRITABLE, clear_left_over, write_file
 from convcli.images.formats import FORMATS
 from convcli.images.writing import USUAL, Encoding
 from convcli.layers import Row
@@ -37,7 +37,7 @@ class Settings(NamedTuple):
     make_folders: bool = False
     dry_run: bool = False
     frame: int | None = None
-    preview: bool = False
+    preview: int | None = None  # characters across
     trace: Path | None = None
     max_memory: float = math.inf
     durable: bool = False
@@ -118,6 +118,7 @@ def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames
     if job.split or (settings.max_memory < math.inf and not _skipped(targets, settings)):
         targets, memory = _plan(job, recipe, settings, targets)
     if targets and all(_skipped([one], settings) for one in targets):
+        tidy(targets[0].parent)
         return Result(job, "skipped", outputs=tuple(targets))
     targets = [_target(one, settings) for one in targets if not _skipped([one], settings)]
     if settings.dry_run:
@@ -127,8 +128,10 @@ def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames
     if watch:
         watch.rows(made.outcome.rows)
     done = Result(job, "written", outcome=made.outcome, notices=made.notices, remarks=made.remarks)
-    if settings.preview:
-        done = done._replace(picture=made.picture)
+    if settings.preview and made.picture:
+        from convcli.images.preview import shrink
+
+        done = done._replace(picture=shrink(made.picture, settings.preview))
     if not targets:
         return done._replace(data=made.parts[0].pieces)
     if job.split:
@@ -247,7 +250,7 @@ def _write(output: Path, data: Iterable[bytes], settings: Settings) -> Path:
     try:
         if settings.make_folders:
             output.parent.mkdir(parents=True, exist_ok=True)
-        _tidy(output.parent)
+        tidy(output.parent)
         while True:
             try:
                 write_file(output, data, overwrite=overwrite, durable=settings.durable)
@@ -258,11 +261,11 @@ def _write(output: Path, data: Iterable[bytes], settings: Settings) -> Path:
             else:
                 return output
     except OSError as error:
-        kind = StorageError if error.errno in FULL else PictureError
+        kind = StorageError if error.errno in UNWRITABLE else PictureError
         raise kind(f"can't write {output}: {system_words(error)}") from None
 
 
 @cache
-def _tidy(folder: Path) -> None:
+def tidy(folder: Path) -> None:
     """Once for each folder, what a killed run left behind goes away."""
     clear_left_over(folder)

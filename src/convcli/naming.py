@@ -100,14 +100,7 @@ class Plan:
         self.targets: dict[str, Format] = {}
         self.to_stdout = False
         for item in inputs.items:
-            jobs = (
-                naming.patterns(item).values()
-                if isinstance(item, Group)
-                else []
-                if item.problem
-                else [naming.job(item)]
-            )
-            for job in jobs:
+            for job in self._kinds(item):
                 self.targets[job.target.name] = job.target
                 self.to_stdout = self.to_stdout or job.output is None
         if not self._surely_apart(kept):
@@ -132,9 +125,11 @@ class Plan:
             if not isinstance(item, Group) or item.links:
                 return False
             patterns = {suffix: str(job.output) for suffix, job in self.naming.patterns(item).items()}
-            folders = {_identity(Path(one).parent).casefold() for one in patterns.values()}
             fixed = all(MARK in Path(one).name and one.count(MARK) == 1 for one in patterns.values())
-            if len(folders) != 1 or not fixed or any("{" in Path(one).name for one in patterns.values()):
+            if not fixed or any("{" in Path(one).name for one in patterns.values()):
+                return False
+            folders = {_identity(Path(one).parent).casefold() for one in patterns.values()}
+            if len(folders) != 1 or any(_has_links(Path(one).parent) for one in patterns.values()):
                 return False
             shapes = {suffix: Path(one).name.casefold() for suffix, one in patterns.items()}
             split = map(split_name, item.names)
@@ -268,6 +263,15 @@ def _written_among(place: str, others: set[str]) -> bool:
         return place in others
     pattern = re.compile(r"\d+".join(map(re.escape, fixed)), re.DOTALL)
     return any(pattern.fullmatch(one) for one in others if one.startswith(fixed[0]))
+
+
+def _has_links(folder: Path) -> bool:
+    """Whether a folder has links in it, so that its names do not tell its files."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.is_symlink() for entry in entries)
+    except OSError:  # not there yet
+        return False
 
 
 def _identity(path: Path) -> str:

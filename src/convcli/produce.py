@@ -20,7 +20,7 @@ from convcli.filtering import filter_array, filter_picture, goes_with_alpha, pla
 from convcli.images.formats import Format
 from convcli.images.picture import Frames, Picture, picture_from_array
 from convcli.images.reading import read_header
-from convcli.images.writing import Encoding, encode
+from convcli.images.writing import WHITE_16, Encoding, encode
 from convcli.matrices import format_array, read_npy_header
 from convcli.recipe import Outcome, Recipe
 from convcli.sources import Source
@@ -86,6 +86,7 @@ def produce_from_frames(
     if frames.count > 1 and not chosen and FRAME not in task.split and not _holds(task.target, frames):
         del pictures[1:]
         remarks.append(f"only the first of its frames fits into {task.target.name}; --frame N takes another")
+    lost = pictures[0].white == WHITE_16 and not {Depth.SIXTEEN, Depth.FLOAT} & set(task.target.depths)
     with np.errstate(all="ignore"):
         whole = _whole_extent(pictures, recipe) if len(pictures) > 1 and recipe.range is Range.MINMAX else None
         results, outcomes, notices = list[list[Picture]](), list[Outcome](), list[str]()
@@ -94,6 +95,8 @@ def produce_from_frames(
             results.append(made)
             outcomes.append(outcome)
             notices += [one for one in said if one not in notices]
+    if lost and recipe.depth is None:
+        remarks.append(f"16 bits brought to 8 for {task.target.name}")
     extent = Extent()
     for one in outcomes:
         extent.merge(one.extent)
@@ -162,7 +165,7 @@ def _dtype(own: np.dtype[Any], recipe: Recipe, target: Format) -> Any:
         return DTYPES[recipe.depth]
     if Depth.FLOAT in target.depths and (recipe.range is Range.NONE or own.kind == "f"):
         return np.float32
-    return own if own == np.uint16 else np.uint8
+    return np.uint16 if own == np.uint16 and Depth.SIXTEEN in target.depths else np.uint8
 
 
 def _maps(maps: Array, task: Task) -> tuple[list[Picture], tuple[str, ...]]:

@@ -73,7 +73,8 @@ class Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words behind the command's name."""
-        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+        pieces = super().collect_usage_pieces(ctx)
+        return [piece.strip("{}[]") if piece.endswith("...]") else piece.strip("{}") for piece in pieces]
 
 
 def _named(name: str) -> Callable[[], Callable[..., int]]:

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import shutil
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from convcli import __version__
 from convcli.batch import Stop, Work, heeding_signals, run_here, run_jobs, share_cores
-from convcli.cli.options import OF_THE_RUN, CommonOptions
+from convcli.cli.options import OF_THE_RUN, WITHOUT_EFFECT, CommonOptions
 from convcli.cli.streams import check_stdin, stdout_is_closed
 from convcli.cli.talk import Talk
 from convcli.errors import ConvcliError
@@ -23,7 +24,7 @@ from convcli.jobs import Settings, begin_reading, first_frame
 from convcli.layers import Layer, check_layers
 from convcli.naming import Naming, Plan, check_traces, is_folder, is_template, name_report, output_root
 from convcli.recipe import Recipe
-from convcli.sources import STREAM, Group, Inputs, find_sources
+from convcli.sources import STREAM, Group, Inputs, exists, find_sources
 from convcli.values import Measure
 from convcli.words import AUTO, Depth, Existing, ExitStatus, Range
 
@@ -75,7 +76,7 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
         stop = stack.enter_context(heeding_signals()) if len(inputs) > 1 else Stop()
         talk = Talk(common, len(inputs), data_on_stdout=plan.to_stdout)
         jobs = iter(plan)
-        journal = stack.enter_context(_journal(common, settings, asked)) if common.resume else None
+        journal = stack.enter_context(_journal(name, common, settings, asked)) if common.resume else None
         if journal:
             jobs = journal.remaining(jobs, talk.say)
         results = run_jobs(jobs, work, workers, stop) if _apart(inputs, plan) else run_here(jobs, work, stop, reading)
@@ -83,9 +84,10 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
             for result in results:
                 if journal:
                     journal.end(result)
-                talk.say(result)
+                if not (result.fatal and stop.enough):  # it has been said once
+                    talk.say(result)
                 if result.fatal or (result.status == "failed" and settings.fail_fast):
-                    break
+                    stop.enough = True  # what is under way is still told of
         talk.end(interrupted=stop.signal is not None)
     written = [talk.write_report(reports["--report"])] if "--report" in reports else []
     written += [talk.write_failed(reports["--failed"])] if "--failed" in reports else []
@@ -103,7 +105,7 @@ def _apart(inputs: Inputs, plan: Plan) -> bool:
 def _reading_ahead(inputs: Inputs, naming: Naming, common: CommonOptions) -> "Iterator[Future[Frames] | None]":
     """The only picture, on its way."""
     source = next(iter(inputs)) if len(inputs) == 1 else None
-    if source is None or source.problem or common.dry_run:
+    if source is None or source.problem or common.dry_run or common.resume or common.existing is Existing.SKIP:
         yield None
         return
     frame = first_frame(naming.job(source), common.frame, in_place=common.in_place)
@@ -111,15 +113,16 @@ def _reading_ahead(inputs: Inputs, naming: Naming, common: CommonOptions) -> "It
         yield begin_reading(pool, source, common.max_pixels, frame, common.threads)
 
 
-def _journal(common: CommonOptions, settings: Settings, asked: Asked) -> "Journal":
+def _journal(name: str, common: CommonOptions, settings: Settings, asked: Asked) -> "Journal":
     from convcli.journal import Journal
 
     root = output_root(common.output)
     if root is None or not settings.make_folders:
         raise ConvcliError("--resume: keeps its journal in the output folder; give one, as in -o out/")
-    made = settings.encoding.made or ("", shlex.join(word for words in common.typed.values() for word in words))
+    words = [word for key, one in common.typed.items() if key not in WITHOUT_EFFECT for word in one]
     contents = [str(zlib.crc32(path.read_bytes())) for path in asked.kept if path.is_file()]
-    return Journal(root, " ".join([*made, *contents]), durable=settings.durable)
+    recipe = " ".join([__version__, name, *words, *contents])
+    return Journal(root, recipe, durable=settings.durable, reading=settings.dry_run)
 
 
 def _recipe(layers: tuple[Layer, ...], common: CommonOptions, threads: int) -> Recipe:
@@ -157,7 +160,7 @@ def _settings(common: CommonOptions, asked: Asked, encoding: Encoding) -> Settin
         make_folders=common.output is not None and (is_folder(common.output) or is_template(common.output)),
         dry_run=common.dry_run,
         frame=common.frame,
-        preview=common.preview,
+        preview=shutil.get_terminal_size().columns if common.preview else None,
         trace=asked.trace,
         max_memory=asked.max_memory,
         durable=common.durable,
@@ -166,15 +169,21 @@ def _settings(common: CommonOptions, asked: Asked, encoding: Encoding) -> Settin
 
 
 def _check_inputs(names: Sequence[str], inputs: Inputs, common: CommonOptions) -> None:
-    if names.count(STREAM) + (common.files_from == STREAM) > 1:
+    if not names and common.files_from is None:
+        raise ConvcliError("INPUT: is missing; give files, folders or --files-from")
+    if [*names, *common.listed].count(STREAM) + (common.files_from == STREAM) > 1:
         raise ConvcliError("-: standard input can be read only once")
-    if STREAM in names:
+    if STREAM in names or STREAM in common.listed:
         check_stdin("-")
     if common.output == "":
         raise ConvcliError("-o: is empty; give a file, a folder/ or -")
     folder = next((one.root for one in inputs.items if isinstance(one, Group)), None)
     if folder and not (common.output or common.in_place):
         raise ConvcliError(f"{folder}: a folder needs -o DIR/ for its results, or --in-place")
+    root = output_root(common.output) if common.output and is_folder(common.output) else None
+    for place in (root, *root.parents) if root else ():
+        if exists(place) and not place.is_dir():
+            raise ConvcliError(f"-o: {common.output}: {place} is a file, not a folder")
     if common.in_place and common.output:
         raise ConvcliError("--in-place: takes no -o; choose one of them")
 

@@ -45,7 +45,10 @@ def gallery_command(
     file_format = picture_format("-o", target)
     check_target("-o", target, [picture], force)
     try:
-        source = _shrunk(laid_over(read_picture(picture, max_pixels), (PAPER[0] / 255, PAPER[1] / 255, PAPER[2] / 255)))
+        read = read_picture(picture, max_pixels)
+        for notice in read.notices:
+            print(f"convcli: {one_line(str(picture))}: {notice}", file=sys.stderr)
+        source = _shrunk(laid_over(read, (PAPER[0] / 255, PAPER[1] / 255, PAPER[2] / 255)))
         tiles = [source.fractions(), *(_filtered(source, name, value_range, gray) for name in NAMED)]
         colors = np.stack([np.broadcast_to(one, (*one.shape[:2], 3)) for one in tiles])
         sheet = contact_sheet(colors, title=picture.name, labels=["the picture", *NAMED], stretch=False)

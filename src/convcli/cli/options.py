@@ -241,7 +241,7 @@ class BatchOptions(Options):
     files_from: Annotated[str | None, option(_BATCH, "--files-from FILE", "More inputs, one a line; - reads them.")] = (
         None
     )
-    null: Annotated[bool, option(_BATCH, "-0 --null", "They end in NUL, not in a line.")] = False
+    null: Annotated[bool, option(_BATCH, "-0 --null", "Names in lists end in NUL, not in a line.")] = False
     failed: Annotated[Path | None, option(_BATCH, "--failed FILE", "Write the names of those that failed.")] = None
     fail_fast: Annotated[bool, option(_BATCH, "--fail-fast", "Stop at the first failure.")] = False
     durable: Annotated[bool, option(_BATCH, "--durable", "Wait for the disk to have each file.")] = False
@@ -296,27 +296,26 @@ class CommonOptions(ReportOptions, EncodingOptions, BatchOptions, FileOptions, V
     def listed(self) -> list[str]:
         """The names in ``--files-from``. Raises ConvcliError."""
         if self.files_from is None:
-            if self.null:
-                raise ConvcliError("-0: goes with --files-from")
+            if self.null and not self.failed:
+                raise ConvcliError("-0: goes with --files-from and --failed")
             return []
         try:
             data = sys.stdin.buffer.read() if self.files_from == "-" else Path(self.files_from).read_bytes()
         except OSError as error:
             raise ConvcliError(f"--files-from: can't read {self.files_from}: {system_words(error)}") from None
-        names = data.split(b"\0") if self.null else data.splitlines()
+        names = data.split(b"\0") if self.null else [line.removesuffix(b"\r") for line in data.split(b"\n")]
         return [os.fsdecode(name) for name in names if name]
 
 
-OF_THE_RUN = {  # options that say where results go, how they are stored and what is told, not what is done
-    "inputs",
-    "trace",
-    "save",
-    "max_memory",
-    *FileOptions.annotations(),
+# options that say where results go and what is told, and nothing about the pixels or bytes of a result
+WITHOUT_EFFECT = {
+    *("inputs", "trace", "save", "max_memory"),
+    *(FileOptions.annotations().keys() - {"frame", "in_place"}),
     *BatchOptions.annotations(),
-    *EncodingOptions.annotations(),
     *ReportOptions.annotations(),
 }
+# and those that say how results are stored, or which frame is taken: not what is done to a picture
+OF_THE_RUN = WITHOUT_EFFECT | {"frame", "in_place", *EncodingOptions.annotations()}
 
 
 def typed(parameters: Iterable[Any], given: dict[str, Any]) -> dict[str, list[str]]:
@@ -341,7 +340,8 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
             groups[name] = parameter.annotation
             spread += parameter.annotation.parameters()
         elif name != "context":
-            spread.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            kept = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            spread.append(kept.replace(default=[]) if name == "inputs" else kept)  # --files-from may stand for them
 
     @functools.wraps(function)
     def run(context: typer.Context, **values: Any) -> int:

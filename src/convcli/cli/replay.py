@@ -1,5 +1,6 @@
 """``convcli replay PNG INPUT...``: what made one picture, done to others."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,8 @@ import typer
 from convcli.cli.options import OF_THE_RUN, CommonOptions, InputsArg, command, typed
 from convcli.errors import ConvcliError, system_words
 from convcli.images.metadata import read_command
-from convcli.kernels.named import NAMED
+from convcli.kernels.named import NAMED, find
+from convcli.sources import exists
 
 REPLAYED = ("filter", "pool", "run", *NAMED)
 SHOWN = 200  # characters of a command in a message
@@ -53,7 +55,19 @@ def _read(path: Path, context: typer.Context, program: Any) -> list[str]:
         raise ConvcliError(f"{path}: its command can't be replayed: {text[:SHOWN]}") from None
     known = typed(found.params, given)
     unknown = set(given) - {str(one.name) for one in found.params}  # --help
-    from_stdin = str(given.get("kernel", "")).strip() in ("-", "/dev/stdin", "/dev/fd/0")
-    if unknown or from_stdin or known.pop("inputs", None) != ["-"] or set(known) & OF_THE_RUN:
+    if unknown or known.pop("inputs", None) != ["-"] or set(known) & OF_THE_RUN:
         raise ConvcliError(f"{path}: its command does more than filter a picture: {text[:SHOWN]}")
+    for key in ("kernel", "pipeline"):
+        if word := _file_in(str(given.get(key) or "")):
+            raise ConvcliError(f"{path}: its command reads {word!r}; give that command yourself: {text[:SHOWN]}")
     return [name, *(word for words in known.values() for word in words)]
+
+
+def _file_in(text: str) -> str | None:
+    """A word of a kernel or pipeline that is read from somewhere: standard input, or a file."""
+    if text.strip() == "-":
+        return "-"
+    if not text.strip() or find(text.strip()):
+        return None
+    words = [text.strip(), *re.split(r"[\s|=\[\](){};,:'\"]+", text)]
+    return next((word for word in words if ("." in word or "/" in word or word == text) and exists(Path(word))), None)

@@ -1,7 +1,6 @@
 """What a run says: data on stdout, everything for people on stderr."""
 
 import os
-import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -73,7 +72,7 @@ class Talk:
             self._line(f"convcli: {name}: {one_line(result.error)}", "red")
         elif not self.report.quiet:
             self._people(name, result)
-            if result.picture is not None:
+            if result.picture is not None and self.each:
                 self._show(result.picture)
 
     def end(self, *, interrupted: bool = False) -> None:
@@ -99,9 +98,8 @@ class Talk:
 
     def write_failed(self, path: Path) -> bool:
         """The names of the inputs that failed, a line each, as ``--files-from`` reads them."""
-        return self._write(
-            "--failed", path, "".join(f"{name}\n" for name in self.failed).encode(errors="surrogateescape")
-        )
+        end = "\0" if self.report.null else "\n"
+        return self._write("--failed", path, os.fsencode("".join(f"{name}{end}" for name in self.failed)))
 
     def _write(self, option: str, path: Path, data: bytes) -> bool:
         try:
@@ -144,7 +142,7 @@ class Talk:
         from convcli.images.preview import HALF_BLOCK, preview
 
         blocks = self.color and can_print(sys.stderr, HALF_BLOCK)
-        self._line(preview(picture, shutil.get_terminal_size().columns, color=blocks))
+        self._line(preview(picture, color=blocks))
 
     def _line(self, text: str, style: str = "") -> None:
         if self.color and style:

@@ -5,13 +5,12 @@ Pillow composes them, too, but at 8 bits, and partial transparency and clearing 
 
 import struct
 import zlib
-from collections.abc import Iterator
 from typing import BinaryIO
 
 from convcli.errors import PictureError
 from convcli.images.animation import CLEAR, Animation, Frame
+from convcli.images.chunks import SIGNATURE, chunk, chunks
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAY_TYPES, VEILED_TYPES = (0, 4), (4, 6)  # of colour
 
 
@@ -27,7 +26,7 @@ class PngAnimation(Animation):
         self.frames, self.loop = [], 0
         self._shared: list[bytes] = []  # chunks that every frame needs: the palette, the transparent colour
         self._header, self._promised = b"", 0
-        for kind, place, length in _chunks(file):
+        for kind, place, length in chunks(file):
             self._take(kind, place, length)
         height, width = self.size
         if len(self.frames) - self.poster != self._promised:
@@ -48,7 +47,7 @@ class PngAnimation(Animation):
         elif kind == b"acTL":
             self._promised, self.loop = struct.unpack(">II", self._read(place, 8))
         elif kind in (b"PLTE", b"tRNS"):
-            self._shared.append(_chunk(kind, self._read(place, length)))
+            self._shared += chunk(kind, self._read(place, length))
             self.holed = self.holed or kind == b"tRNS"
         elif kind == b"fcTL":
             _, width, height, left, top, share, of, disposal, blend = struct.unpack(">5I2H2B", self._read(place, 26))
@@ -67,9 +66,8 @@ class PngAnimation(Animation):
         _, _, tall, wide = frame.box
         header = struct.pack(">II", wide, tall) + self._header[8:]
         data = b"".join(self._read(place, length) for place, length in frame.places)
-        return b"".join(
-            [SIGNATURE, _chunk(b"IHDR", header), *self._shared, _chunk(b"IDAT", data), _chunk(b"IEND", b"")]
-        )
+        parts = *chunk(b"IHDR", header), *self._shared, *chunk(b"IDAT", data), *chunk(b"IEND")
+        return b"".join([SIGNATURE, *parts])
 
     def _read(self, place: int, length: int) -> bytes:
         self._file.seek(place)
@@ -81,7 +79,7 @@ class PngAnimation(Animation):
 
 def is_animated(file: BinaryIO) -> bool:
     """Whether a PNG says so, before its pixels."""
-    for kind, _, _ in _chunks(file):
+    for kind, _, _ in chunks(file):
         if kind in (b"acTL", b"IDAT"):
             return kind == b"acTL"
     return False
@@ -89,26 +87,9 @@ def is_animated(file: BinaryIO) -> bool:
 
 def check_sums(file: BinaryIO) -> None:
     """Raise PictureError for pixels that are not what was written: Pillow does not look at their checksums."""
-    for kind, place, length in _chunks(file):
+    for kind, place, length in chunks(file):
         if kind == b"IDAT":
             file.seek(place)
             data, stored = file.read(length), file.read(4)
             if len(stored) == 4 and zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(stored):
                 raise PictureError("damaged picture: a checksum of its pixels is wrong")
-
-
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """The kinds of chunks, where their data begin, and how long they are."""
-    place = len(SIGNATURE)
-    while True:
-        file.seek(place)
-        head = file.read(8)
-        if len(head) < 8:
-            return
-        length, kind = struct.unpack(">I4s", head)
-        yield kind, place + 8, length
-        place += length + 12
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))

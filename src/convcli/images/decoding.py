@@ -21,6 +21,7 @@ FOREIGN_MODES = ("CMYK", "YCbCr", "LAB", "HSV")
 BITS_PER_SAMPLE = 258  # TIFF tag
 VEILED_GRAY_16 = "LA;16B"  # Pillow's name for what 16-bit grey with alpha is in a PNG
 READ_BYTES = 1 << 24  # at a time: between two readings a decoder has to wait for other threads
+UNKNOWN_WHITE = "signed or {}-bit integer pictures are not read, since what their white is isn't known; use .npy"
 STRIP_PIXELS = 1 << 18
 OTHER_BYTE = {"L": "B", "B": "L", "N": "B"}  # the raw modes that keep the low byte of 16 bits for the high one
 
@@ -47,8 +48,8 @@ def decode(image: Any, depth: int, again: "Opener", threads: int | None = None) 
     key = image.info.get("transparency")
     pixels = pixels_of(_plain(image), threads)
     if pixels.dtype.kind == "i":
-        if pixels.min() < 0 or pixels.max() > 65535:
-            raise PictureError("32-bit integer pictures are not read, since what their white is isn't known; use .npy")
+        if depth > 16:
+            raise PictureError(UNKNOWN_WHITE.format(depth))
         pixels = pixels.astype(np.uint16)
     if 8 < depth < 16 and pixels.dtype == np.uint16:
         pixels = np.rint(pixels * (65535 / (2**depth - 1))).astype(np.uint16)

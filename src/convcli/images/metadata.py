@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from convcli.images.chunks import chunks
 from convcli.images.formats import Format
 from convcli.images.picture import JpegTables, Metadata
 
@@ -131,16 +132,13 @@ def _carried(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 def _chunks(file: BinaryIO, kinds: tuple[bytes, ...]) -> Iterator[tuple[bytes, bytes]]:
     """The chunks of some kinds in a PNG, as they are."""
-    place, left = file.tell(), MAX_CHUNKS
-    file.seek(8)
-    while len(head := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
+    before, left = file.tell(), MAX_CHUNKS
+    for kind, place, length in chunks(file):
         if kind in kinds and length <= left:
             left -= length
+            file.seek(place)
             yield kind, file.read(length)
-            length = 0
-        file.seek(length + 4, 1)
-    file.seek(place)
+    file.seek(before)
 
 
 def read_command(file: BinaryIO) -> str | None:
@@ -199,6 +197,10 @@ def fitting(metadata: Metadata, target: Format, *, gray: bool) -> tuple[Metadata
     of what is left out."""
     icc, notices = metadata.icc, []
     if icc and icc[16:20] != (b"GRAY" if gray else b"RGB "):
+        icc = None
+    if icc and target.name not in ("PNG", "TIFF", *PHOTOGRAPHIC):
+        if b"sRGB" not in icc and b"s\0R\0G\0B" not in icc:
+            notices.append(f"{target.name} holds no colour profile, without which colours may look different")
         icc = None
     exif = metadata.exif
     if exif and target.name == "JPEG" and len(exif) > MAX_JPEG_EXIF:

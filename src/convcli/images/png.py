@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcli.engine.threads import check_threads, map_all
 from convcli.errors import ConvcliError
+from convcli.images.chunks import SIGNATURE, chunk
 from convcli.images.metadata import png_chunks
 from convcli.images.picture import Frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: grey, grey and alpha, RGB, RGBA
 NONE, SUB, UP, AVERAGE, PAETH = range(5)  # what a byte is less: nothing, left, above, their mean, the nearest
 SIMPLE, ALL = (NONE, UP, SUB), (NONE, SUB, UP, AVERAGE, PAETH)
@@ -28,7 +28,6 @@ SAMPLE_BYTES = 1 << 18  # in all, of some bands of rows spread over the picture
 COMPRESSIBLE, WORTH_IT = 0.4, 0.7  # what a sample becomes at most for zlib's level 6 to be quick, and to be taken
 ADLER = 65521
 FAST, SMALL = "fast", "small"
-ONCE = 1
 
 
 class Packing(NamedTuple):
@@ -75,23 +74,23 @@ def encode_png(
     height, width, channels = first.pixels.shape
     depth = 8 * first.pixels.dtype.itemsize
     header = struct.pack(">IIBBBBB", width, height, depth, COLOR_TYPES[channels], 0, 0, 0)
-    pieces = [SIGNATURE, *_chunk(b"IHDR", header)]
+    pieces = [SIGNATURE, *chunk(b"IHDR", header)]
     for kind, data in png_chunks(first.metadata, made):
-        pieces += _chunk(kind, data)
+        pieces += chunk(kind, data)
     animated, number = len(frames.pictures) > 1, 0
     if animated:
-        pieces += _chunk(b"acTL", struct.pack(">II", len(frames.pictures) - frames.poster, frames.loop))
+        pieces += chunk(b"acTL", struct.pack(">II", len(frames.pictures) - frames.poster, frames.loop))
     for place, picture in enumerate(frames.pictures):
         if animated and not (place == 0 and frames.poster):
-            pieces += _chunk(b"fcTL", _frame_control(number, width, height, frames.delays[place]))
+            pieces += chunk(b"fcTL", _frame_control(number, width, height, frames.delays[place]))
             number += 1
         for data in deflated(picture.pixels, packings, workers, fast=packing == FAST):
             if place == 0:
-                pieces += _chunk(b"IDAT", data)
+                pieces += chunk(b"IDAT", data)
             else:
-                pieces += _chunk(b"fdAT", data, number)
+                pieces += chunk(b"fdAT", data, number)
                 number += 1
-    return [*pieces, *_chunk(b"IEND")]
+    return [*pieces, *chunk(b"IEND")]
 
 
 def _frame_control(number: int, width: int, height: int, delay: float) -> bytes:
@@ -205,13 +204,6 @@ def _nearest(left: "NDArray[Any]", up: "NDArray[Any]", step: int) -> "NDArray[An
     to_left, to_up, to_corner = np.abs(up - corner), np.abs(left - corner), np.abs(left + up - 2 * corner)
     upper = np.where(to_up <= to_corner, up, corner)
     return np.where((to_left <= to_up) & (to_left <= to_corner), left, upper)
-
-
-def _chunk(kind: bytes, data: bytes = b"", number: int | None = None) -> list[bytes]:
-    """A chunk in pieces, those of an animation with their number in front."""
-    start = b"" if number is None else struct.pack(">I", number)
-    checksum = zlib.crc32(data, zlib.crc32(kind + start))
-    return [struct.pack(">I", len(start) + len(data)) + kind + start, data, struct.pack(">I", checksum)]
 
 
 def _adler_of_both(first: int, second: int, length: int) -> int:

@@ -12,16 +12,24 @@ LETTERS, HALF_BLOCK = " .:-=+*#%@", "▀"
 CHECKS = 0.4, 0.6  # of the board behind what can be seen through
 
 
-def preview(picture: Picture, columns: int, *, color: bool) -> str:
-    """Lines of at most so many characters, no wider than the picture; ANSI escapes of 24-bit colours if ``color``."""
+def shrink(picture: Picture, columns: int) -> Picture:
+    """What a preview of at most so many characters shows, no wider than the picture: a pixel for half a character."""
     import numpy as np
 
     height, width = picture.size
     across = max(1, min(columns, WIDEST, width, 2 * TALLEST * width // height))
     down = max(1, min(2 * TALLEST, round(height * across / width)))  # a cell is twice as high as wide: two pixels
     pixels = np.nan_to_num(_shrunk(picture, 2 * -(-down // 2), across)).clip(0, 1)
+    return Picture(pixels[::2] if down == 1 else pixels, 1.0)
+
+
+def preview(shrunk: Picture, *, color: bool) -> str:
+    """Lines of characters, with ANSI escapes of 24-bit colours if ``color``."""
+    import numpy as np
+
+    pixels = shrunk.pixels if len(shrunk.pixels) > 1 else shrunk.pixels.repeat(2, axis=0)
     if not color:
-        gray = pixels.mean(axis=2)[::2] if len(pixels) == 2 else pixels.mean(axis=2).reshape(-1, 2, across).mean(axis=1)
+        gray = pixels.mean(axis=2).reshape(len(pixels) // 2, 2, -1).mean(axis=1)
         places = np.rint(gray * (len(LETTERS) - 1)).astype(int)
         return "\n".join("".join(LETTERS[one] for one in row).rstrip() for row in places)
     codes = np.rint(pixels * 255).astype(int)

@@ -95,8 +95,8 @@ class _Images:
 
     def __init__(self, file: BinaryIO, image: Any, opener: Callable[[], Any], threads: int | None) -> None:
         self._file, self._image, self._opener, self._threads = file, image, opener, threads
-        self.count = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
-        self.animated = self.count > 1 and image.format != "TIFF"
+        self.count = getattr(image, "n_frames", 1)
+        self.animated = self.count > 1 and image.format not in ("TIFF", "MPO")
         self.loop = _repetitions(image)
         self.poster = bool(image.info.get("default_image"))
 
@@ -129,8 +129,6 @@ class _Images:
         if not sound:
             image.info.pop("exif", None)
             notices.append("damaged EXIF data is ignored")
-        if image.format == "MPO":
-            notices.append("only the first of its pictures is read")
         pixels = turned_upright(found.pixels, orientation)
         return Picture(pixels, found.white, pixels.shape[2] in (2, 4), metadata, tuple(notices))
 
@@ -292,6 +290,8 @@ def _opened(source: Path | bytes, threads: int | None = None) -> Iterator["_Imag
             check_chain(file)
         elif found.name == "PNG":
             check_sums(file)
+        elif found.name == "WEBP" and file.seek(0, io.SEEK_END) < int.from_bytes(start[4:8], "little") + 8:
+            raise PictureError("truncated picture: it is shorter than it says")
         with own_limits, quiet_decoder if found.name == "TIFF" else nullcontext():
             image = opener()
             animated = is_animated(file) if found.name == "PNG" else found.name == "GIF" and image.is_animated

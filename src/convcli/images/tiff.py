@@ -8,8 +8,9 @@ from contextlib import suppress
 from math import prod
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from convcli.engine.threads import check_threads
 from convcli.errors import PictureError
-from convcli.images.decoding import turned_upright
+from convcli.images.decoding import UNKNOWN_WHITE, turned_upright
 from convcli.images.metadata import (
     DESCRIBING,
     EXIF_PREFIX,
@@ -61,12 +62,9 @@ class Pages:
     """The pages of a TIFF, each read when asked for. Raises PictureError for what is no picture."""
 
     def __init__(self, file: BinaryIO) -> None:
-        import tifffile
-
-        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is said once, by us
         self._file = file
         file.seek(0)
-        self._pages: Any = tifffile.TiffFile(file).pages
+        self._pages: Any = _tifffile().TiffFile(file).pages
 
     def __len__(self) -> int:
         return len(self._pages)
@@ -100,17 +98,12 @@ class Pages:
                 raise PictureError(f"its compression, {page.compression.name}, needs convcli[codecs]") from None
             raise
         pixels = _in_rows(page, pixels)
-        if pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 1 and 0 <= pixels.min() <= pixels.max() <= 65535:
-            pixels = pixels.astype(np.uint16)
         if pixels.dtype.kind == "f":
             pixels, white = pixels.astype(np.float32, copy=False), 1.0
         elif pixels.dtype in (np.uint8, np.uint16):
             white = float(np.iinfo(pixels.dtype).max)
         else:
-            bits = 8 * pixels.dtype.itemsize
-            raise PictureError(
-                f"{bits}-bit integer pictures are not read, since what their white is isn't known; use .npy"
-            )
+            raise PictureError(UNKNOWN_WHITE.format(8 * pixels.dtype.itemsize))
         colors, alpha = _colors(page), _alpha(page)
         if page.photometric == GRAY_IS_INK:
             pixels = np.concatenate([white - pixels[..., :1], pixels[..., 1:]], axis=2).astype(pixels.dtype)
@@ -186,20 +179,17 @@ def _metadata(page: Any) -> Metadata:
     )
 
 
-def encode_tiff(pictures: Sequence[Picture]) -> bytes:
-    """The bytes of a TIFF of uint8, uint16 or float32 pictures, a page each, deflated."""
+def encode_tiff(pictures: Sequence[Picture], threads: int | None = None) -> bytes:
+    """The bytes of a TIFF of uint8, uint16 or float32 pictures, a page each, deflated; EXIF data are the first's."""
     import numpy as np
-    import tifffile
 
-    from convcli.engine.threads import cores
-
+    tifffile = _tifffile()
     buffer = io.BytesIO()
-    exif, described = _exif_tags(pictures[0].metadata.exif)
-    with tifffile.TiffWriter(buffer, byteorder="<") as writer:
+    with tifffile.TiffWriter(buffer, byteorder="<", bigtiff=False) as writer:
         for picture in pictures:
             dpi, icc, xmp = picture.metadata.dpi, picture.metadata.icc, picture.metadata.xmp
             pixels = picture.pixels if picture.pixels.dtype.kind == "u" else picture.pixels.astype(np.float32)
-            inside = [(tag, "I", 1, 0, True) for tag in exif]
+            _, texts = _exif_tags(picture.metadata.exif)
             writer.write(
                 pixels if pixels.shape[2] > 1 else pixels[..., 0],
                 photometric="rgb" if picture.color.shape[2] == 3 else "minisblack",
@@ -209,16 +199,17 @@ def encode_tiff(pictures: Sequence[Picture]) -> bytes:
                 compressionargs={"level": 1},
                 predictor=pixels.dtype.kind == "u",
                 rowsperstrip=max(1, (1 << 18) // max(1, pixels[0].nbytes)),
-                maxworkers=cores(),
+                maxworkers=check_threads(threads),
                 resolution=dpi,
                 resolutionunit="INCH" if dpi else None,
                 iccprofile=icc,
-                extratags=[*described, *inside, *([(XMP, "B", len(xmp), xmp, True)] if xmp else [])],
+                extratags=[*texts, *([(XMP, "B", len(xmp), xmp, True)] if xmp else [])],
                 metadata=None,
                 software=False,
             )
-    for tag, values in exif.items():
-        _append_directory(buffer, tag, values)
+    inside, _ = _exif_tags(pictures[0].metadata.exif)
+    if inside:
+        _add_directories(buffer, inside)
     return buffer.getvalue()
 
 
@@ -237,23 +228,49 @@ def _exif_tags(data: bytes | None) -> tuple[dict[int, dict[int, Any]], list[tupl
     return {}, []
 
 
-def _append_directory(buffer: io.BytesIO, tag: int, values: dict[int, Any]) -> None:
-    """A directory at the end of a TIFF, and its place in the tag of the first page, which leads to it."""
+def _add_directories(buffer: io.BytesIO, inside: dict[int, dict[int, Any]]) -> None:
+    """Directories at the end of a little-endian TIFF, and behind them its first one once more, with entries that lead
+    to them: tifffile writes no such entries."""
+    whole = buffer.getvalue()
+    (place,) = struct.unpack_from("<I", whole, 4)
+    (count,) = struct.unpack_from("<H", whole, place)
+    entries: list[bytes] = [whole[place + 2 + 12 * one :][:12] for one in range(count)]
+    following = whole[place + 2 + 12 * count :][:4]
+    for tag, values in inside.items():
+        start = _even_end(buffer)
+        buffer.write(_directory(values, start))
+        entries.append(struct.pack("<HHII", tag, 4, 1, start))  # a 32-bit number
+    start = _even_end(buffer)
+    buffer.write(
+        struct.pack("<H", len(entries))
+        + b"".join(sorted(entries, key=lambda entry: struct.unpack_from("<H", entry)))
+        + following
+    )
+    buffer.seek(4)
+    buffer.write(struct.pack("<I", start))
+
+
+def _even_end(buffer: io.BytesIO) -> int:
+    """The end of a file, at an even place, as a directory's must be."""
+    buffer.write(b"\0" * (buffer.seek(0, io.SEEK_END) % 2))
+    return buffer.tell()
+
+
+def _directory(values: dict[int, Any], place: int) -> bytes:
+    """A directory's bytes at a place."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-    place = buffer.seek(0, io.SEEK_END)
-    place += place % 2
     directory = ImageFileDirectory_v2(b"II*\0\0\0\0\0")
     for key, value in values.items():
         with suppress(Exception):
             if not isinstance(value, dict):  # a directory inside the directory: makers' own
                 directory[key] = value
-    data = directory.tobytes(place)
-    whole = buffer.getbuffer()
-    (entries,) = struct.unpack_from("<I", whole, 4)
-    for entry in range(entries + 2, entries + 2 + 12 * struct.unpack_from("<H", whole, entries)[0], 12):
-        if struct.unpack_from("<H", whole, entry)[0] == tag:
-            struct.pack_into("<I", whole, entry + 8, place)
-    whole.release()
-    buffer.seek(place)
-    buffer.write(data)
+    return bytes(directory.tobytes(place))
+
+
+def _tifffile() -> Any:
+    """The library; what is wrong is said once, by us."""
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    return tifffile

@@ -73,7 +73,7 @@ def encode(frames: Frames | Picture, target: Format, encoding: Encoding = USUAL)
     if target.name == "TIFF":
         from convcli.images.tiff import encode_tiff
 
-        return [encode_tiff(pictures)], notices
+        return [encode_tiff(pictures, encoding.threads)], notices
     return [_saved(frames, target, encoding)], notices
 
 
@@ -142,6 +142,8 @@ def _saved(frames: Frames, target: Format, encoding: Encoding) -> bytes:
     first = frames.pictures[0]
     options = save_options(first.metadata, target) | _quality(first, target, encoding)
     image, *others = (_image(one.pixels, target, encoding.threads) for one in frames.pictures[frames.poster :])
+    if target.name == "AVIF":
+        options["max_threads"] = check_threads(encoding.threads)
     if others:
         options |= {"save_all": True, "append_images": others}
     if others and frames.delays:
