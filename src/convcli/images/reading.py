@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+from convcli.engine.threads import check_threads
 from convcli.errors import PictureError, system_words
 from convcli.images.apng import PngAnimation, check_sums, is_animated
+from convcli.images.bands import decode_in_bands
 from convcli.images.decoding import (
     ALPHA_MODES,
     FOREIGN_MODES,
@@ -133,6 +135,10 @@ class _Images:
         return Picture(pixels, found.white, pixels.shape[2] in (2, 4), metadata, tuple(notices))
 
     def _decode(self, number: int, image: Any, depth: int) -> Decoded:
+        if image.format == "PNG" and depth == 8 and "transparency" not in image.info:
+            pixels = decode_in_bands(self._file, image, check_threads(self._threads))
+            if pixels is not None:
+                return Decoded(pixels, 255.0)
         return decode(image, depth, partial(self._once_more, number), self._threads)
 
     def _at(self, number: int) -> Any:

@@ -1,0 +1,105 @@
+"""PNGs decoded in bands are what Pillow makes of them in one go."""
+
+import io
+import zlib
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from convcli.errors import PictureError
+from convcli.images import bands, reading
+from convcli.images.chunks import chunk, chunks
+from convcli.images.picture import Picture
+from pictures import encoded
+
+pytest.importorskip("isal", reason="there is no ISA-L for this processor")
+
+
+@pytest.fixture(autouse=True)
+def always(monkeypatch):
+    """Also small pictures, and a count of how many were decoded so."""
+    monkeypatch.setattr(bands, "LEAST_PIXELS", 1)
+    found = []
+
+    def counted(file, image, threads):
+        pixels = bands.decode_in_bands(file, image, max(2, threads))
+        found.append(pixels is not None)
+        return pixels
+
+    monkeypatch.setattr(reading, "decode_in_bands", counted)
+    return found
+
+
+def noise(*shape):
+    smooth = np.add.outer(np.arange(shape[0]), np.arange(shape[1]))[..., None]
+    return (smooth + np.random.default_rng(5).integers(0, 30, shape)).astype(np.uint8)
+
+
+def picture_of(pixels):
+    return Picture(pixels, 255.0, pixels.shape[2] in (2, 4))
+
+
+@pytest.mark.parametrize("packing", ["fast", "small", "0", "6"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_every_mode_and_filter(channels, packing, always):
+    pixels = noise(83, 61, channels)
+    picture = reading.read_picture(encoded(picture_of(pixels), "PNG", png=packing))
+    assert np.array_equal(picture.pixels, pixels)
+    assert len(always) == 1
+
+
+def test_bands_begin_where_no_row_above_is_needed(always):
+    buffer = io.BytesIO()
+    Image.fromarray(noise(200, 90, 3)).save(buffer, "PNG")
+    assert np.array_equal(reading.read_picture(buffer.getvalue()).pixels, noise(200, 90, 3))
+    data = encoded(picture_of(noise(200, 90, 3)), "PNG", png="0")
+    assert np.array_equal(reading.read_picture(data).pixels, noise(200, 90, 3))
+    assert any(always)
+
+
+def test_what_stands_in_front_of_the_pixels_is_kept(always):
+    exif, texts = Image.Exif(), PngImagePlugin.PngInfo()
+    exif[271], exif[274] = "maker", 6
+    texts.add_text("Title", "a name")
+    buffer = io.BytesIO()
+    Image.fromarray(noise(40, 30, 3)).save(buffer, "PNG", exif=exif, pnginfo=texts, dpi=(300, 150))
+    picture = reading.read_picture(buffer.getvalue())
+    assert picture.pixels.shape == (30, 40, 3)
+    assert b"maker" in picture.metadata.exif
+    assert [data for _, data in picture.metadata.chunks] == [b"Title\0a name"]
+    assert picture.metadata.dpi == pytest.approx((150, 300), abs=0.1)
+
+
+def with_pixels(data, change):
+    """A PNG whose stream of pixels is changed, its checksums right."""
+    file, parts = io.BytesIO(data), [data[:8]]
+    for kind, place, length in chunks(file):
+        body = data[place : place + length]
+        parts += chunk(kind, zlib.compress(change(zlib.decompress(body))) if kind == b"IDAT" else body)
+    return b"".join(parts)
+
+
+def test_exif_behind_the_pixels_is_seen(always):
+    exif = Image.Exif()
+    exif[274] = 6
+    data = encoded(picture_of(noise(40, 30, 3)), "PNG")
+    end = data.index(b"IEND") - 4
+    moved = data[:end] + b"".join(chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))) + data[end:]
+    assert reading.read_picture(moved).pixels.shape == (30, 40, 3)
+    assert always == [False]
+
+
+@pytest.mark.parametrize("change", [lambda rows: rows[:-1], lambda rows: rows[: len(rows) // 2], lambda rows: rows * 9])
+def test_another_number_of_rows_goes_the_usual_way(change, always):
+    data = with_pixels(encoded(picture_of(noise(40, 30, 3)), "PNG"), change)
+    with suppress(PictureError):
+        reading.read_picture(data)
+    assert always == [False]
+
+
+def test_a_filter_that_is_none_is_an_error():
+    data = with_pixels(encoded(picture_of(noise(40, 30, 3)), "PNG", png="0"), lambda rows: b"\x09" + rows[1:])
+    with pytest.raises(PictureError):
+        reading.read_picture(data)
