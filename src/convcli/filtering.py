@@ -17,7 +17,7 @@ from convcli.engine.pad import parse_boundary
 from convcli.engine.shapes import Window
 from convcli.engine.store import Extent, Store, Tone, cast_into
 from convcli.errors import ShapeError
-from convcli.images.picture import Picture
+from convcli.images.picture import Picture, white_of
 from convcli.layers import Conv, Dense, Each, Filter, Gray, Layer, Pool, Row
 from convcli.recipe import Outcome, Recipe
 from convcli.words import Alpha, Boundary, Padding, Range, Reduce
@@ -25,11 +25,6 @@ from convcli.words import Alpha, Boundary, Padding, Range, Reduce
 Array = NDArray[Any]
 
 TRANSPARENT = 1e-6  # alpha below this share of white is none: a tenth of what rounds to a step of 16 bits
-
-
-def white_of(dtype: Any) -> float:
-    """The code of full light: 1 of floats, the greatest number of others."""
-    return 1.0 if np.dtype(dtype).kind == "f" else float(np.iinfo(dtype).max)
 
 
 def filter_picture(

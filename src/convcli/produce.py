@@ -18,7 +18,7 @@ from convcli.engine.store import Extent
 from convcli.errors import PictureError
 from convcli.filtering import filter_array, filter_picture, goes_with_alpha, planned_rows, store_picture
 from convcli.images.formats import Format
-from convcli.images.picture import Frames, Picture, picture_from_array
+from convcli.images.picture import Frames, Picture, picture_from_array, white_of
 from convcli.images.reading import read_header
 from convcli.images.writing import WHITE_16, Encoding, encode
 from convcli.matrices import format_array, read_npy_header
@@ -211,7 +211,7 @@ def _from_array(array: Array, task: Task, watch: Watcher | None) -> Product:
     if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
         raise PictureError(f"what white is in {array.dtype} isn't known; save the array as uint8, uint16 or fractions")
     codes = array.dtype.kind == "u"
-    unit = float(np.iinfo(array.dtype).max) if codes else 1.0
+    unit = white_of(array.dtype) if codes else 1.0
     result, outcome = filter_array(array, replace(recipe, range=Range.NONE), unit=unit, watch=watch)
     if result.ndim == 3 and len(result) not in PICTURE_CHANNELS and not split:
         pictures, notices = _maps(result / unit, task)

@@ -10,13 +10,13 @@ import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcli.engine.threads import map_all
-from convcli.images.chunks import SIGNATURE, chunk, chunks
+from convcli.images.chunks import SIGNATURE, chunk, chunks, header
+from convcli.images.decoding import EIGHT_BIT_MODES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEAST_PIXELS, MOST_PIXELS = 1 << 20, 1 << 26  # what is worth it, and what may be held inflated beside the pixels
-COLOR_TYPES = {"L": 0, "LA": 4, "RGB": 2, "RGBA": 6}
 SELF_RELIANT = 1  # the filters none and sub; those behind look at the row above
 BANDS = 8  # few at a time take memory
 STORED = 0xFFFF  # bytes of a block of deflate that is not packed
@@ -29,7 +29,7 @@ def decode_in_bands(file: BinaryIO, image: Any, threads: int) -> "NDArray[Any] |
     from PIL import Image
 
     width, height = image.size
-    usual = image.mode not in COLOR_TYPES or image.info.get("interlace") or threads < 2
+    usual = image.mode not in EIGHT_BIT_MODES or image.info.get("interlace") or threads < 2
     if usual or not LEAST_PIXELS <= width * height <= MOST_PIXELS:
         return None
     channels = len(image.mode)
@@ -47,9 +47,8 @@ def decode_in_bands(file: BinaryIO, image: Any, threads: int) -> "NDArray[Any] |
 
     def decode(span: tuple[int, int]) -> None:
         first, last = span
-        header = struct.pack(">IIBBBBB", width, last - first, 8, COLOR_TYPES[image.mode], 0, 0, 0)
         data = _stored(lines[first:last].data.cast("B"))
-        png = b"".join([SIGNATURE, *chunk(b"IHDR", header), *chunk(b"IDAT", data), *chunk(b"IEND")])
+        png = b"".join([SIGNATURE, *header(width, last - first, 8, channels), *chunk(b"IDAT", data), *chunk(b"IEND")])
         with Image.open(io.BytesIO(png), formats=["PNG"]) as band:
             band.decodermaxblock = len(png)
             band.load()

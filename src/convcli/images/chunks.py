@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: grey, grey and alpha, RGB, RGBA
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -19,6 +20,11 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
         length, kind = struct.unpack(">I4s", head)
         yield kind, place + 8, length
         place += length + 12
+
+
+def header(width: int, height: int, depth: int, channels: int) -> list[bytes]:
+    """The chunk of a picture's size and kind, not interlaced, in pieces."""
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, COLOR_TYPES[channels], 0, 0, 0))
 
 
 def chunk(kind: bytes, data: bytes = b"", number: int | None = None) -> list[bytes]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from convcli.engine.threads import check_threads, map_all
 from convcli.errors import PictureError
+from convcli.images.metadata import SIDEWAYS
+from convcli.images.picture import white_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,9 +59,8 @@ def decode(image: Any, depth: int, again: "Opener", threads: int | None = None) 
 
 
 def _finished(pixels: "NDArray[Any]", key: Any, depth: int, notices: list[str]) -> Decoded:
-    import numpy as np
 
-    white = 1.0 if pixels.dtype.kind == "f" else float(np.iinfo(pixels.dtype).max)
+    white = white_of(pixels.dtype)
     if key is not None and pixels.shape[2] in (1, 3):
         pixels = _with_key(pixels, key, depth, white)
     return Decoded(pixels, white, tuple(notices))
@@ -207,7 +208,7 @@ def turned_upright(pixels: "NDArray[Any]", orientation: int) -> "NDArray[Any]":
     """The pixels as the EXIF orientation 1 to 8 says they are to be seen (Exif 2.32, 4.6.4), in memory row by row."""
     import numpy as np
 
-    if orientation >= 5:
+    if orientation >= SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
     down, across = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(orientation, (1, 1))
     return np.ascontiguousarray(pixels[::down, ::across])

@@ -43,13 +43,18 @@ def read_metadata(file: BinaryIO, image: Any, orientation: int, *, same_colors: 
     metadata = Metadata(
         icc=icc if same_colors and isinstance(icc, bytes) else None,
         exif=exif,
-        dpi=turned_resolution(_resolution(info.get("dpi")), orientation),
+        dpi=turned_resolution(known_resolution(info.get("dpi")), orientation),
         xmp=upright_xmp(xmp) if isinstance(xmp, bytes) else None,
         comment=_comment(info.get("comment")),
         chunks=tuple(_carried(file)) if image.format == "PNG" else (),
         jpeg=_tables(image) if image.format in ("JPEG", "MPO") else None,
     )
     return metadata, sound
+
+
+def known_orientation(found: Any) -> int:
+    """1 to 8, as Exif has them; 1 of what is none of them."""
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def upright_xmp(xmp: bytes) -> bytes:
@@ -101,7 +106,7 @@ def _describing(tags: Any) -> bytes | None:
     return bytes(kept.tobytes()).removeprefix(EXIF_PREFIX) if len(kept) else None
 
 
-def _resolution(dpi: Any) -> tuple[float, float] | None:
+def known_resolution(dpi: Any) -> tuple[float, float] | None:
     """Dots per inch, if they make sense."""
     try:
         x, y = float(dpi[0]), float(dpi[1])

@@ -88,6 +88,13 @@ class Picture:
         return self.pixels[..., 0] if self.pixels.shape[2] == 1 else np.moveaxis(self.pixels, 2, 0)
 
 
+def white_of(dtype: Any) -> float:
+    """The code of full light: 1 of floats, the greatest number of others."""
+    import numpy as np
+
+    return 1.0 if np.dtype(dtype).kind == "f" else float(np.iinfo(dtype).max)
+
+
 @dataclass
 class Frames:
     """The pictures of a file in order: one, the frames of an animation, or a TIFF's pages, which have no delays.

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcli.engine.threads import check_threads, map_all
 from convcli.errors import ConvcliError
-from convcli.images.chunks import SIGNATURE, chunk
+from convcli.images.chunks import SIGNATURE, chunk, header
 from convcli.images.metadata import png_chunks
 from convcli.images.picture import Frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: grey, grey and alpha, RGB, RGBA
 NONE, SUB, UP, AVERAGE, PAETH = range(5)  # what a byte is less: nothing, left, above, their mean, the nearest
 SIMPLE, ALL = (NONE, UP, SUB), (NONE, SUB, UP, AVERAGE, PAETH)
 STRIP_BYTES = 1 << 20
@@ -73,8 +72,7 @@ def encode_png(
     first, workers, packings = frames.pictures[0], check_threads(threads), parse_packing(packing)
     height, width, channels = first.pixels.shape
     depth = 8 * first.pixels.dtype.itemsize
-    header = struct.pack(">IIBBBBB", width, height, depth, COLOR_TYPES[channels], 0, 0, 0)
-    pieces = [SIGNATURE, *chunk(b"IHDR", header)]
+    pieces = [SIGNATURE, *header(width, height, depth, channels)]
     for kind, data in png_chunks(first.metadata, made):
         pieces += chunk(kind, data)
     animated, number = len(frames.pictures) > 1, 0
@@ -120,8 +118,7 @@ def deflated(
 
 
 def _choose(rows: "NDArray[Any]", step: int, packings: Sequence[Packing], fast: bool) -> Packing:
-    """The way that makes a sample of the picture smallest; with ``fast`` a thorough one
-    for what is easy to pack."""
+    """The way that makes a sample of the picture smallest; with ``fast`` a thorough one for what is easy to pack."""
     height, width = rows.shape
     tall = max(1, min(-(-height // 3), SAMPLE_BYTES // 3 // max(1, width)))
     starts = sorted({min(height * part // 8, height - tall) for part in (0, 3, 6)})

@@ -26,7 +26,7 @@ from convcli.images.decoding import (
 )
 from convcli.images.formats import FORMATS, READABLE, START, Format, sniff
 from convcli.images.gif import GifAnimation
-from convcli.images.metadata import MAX_CHUNKS, ORIENTATION, SIDEWAYS, read_metadata
+from convcli.images.metadata import MAX_CHUNKS, ORIENTATION, SIDEWAYS, known_orientation, read_metadata
 from convcli.images.picture import Frames, Picture
 from convcli.images.quiet import own_limits, quiet_decoder
 from convcli.images.tiff import Pages, check_chain
@@ -273,7 +273,7 @@ def _orientation(image: Any) -> int:
         raise
     except Exception:
         return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    return known_orientation(found)
 
 
 @contextmanager

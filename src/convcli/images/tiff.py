@@ -16,11 +16,14 @@ from convcli.images.metadata import (
     EXIF_PREFIX,
     INSIDE,
     ORIENTATION,
+    SIDEWAYS,
     exif_of_tiff,
+    known_orientation,
+    known_resolution,
     turned_resolution,
     upright_xmp,
 )
-from convcli.images.picture import Metadata, Picture
+from convcli.images.picture import Metadata, Picture, white_of
 from convcli.images.quiet import own_limits
 
 if TYPE_CHECKING:
@@ -79,7 +82,7 @@ class Pages:
         """Colour channels, height and width as the picture is to be seen, and whether there is alpha."""
         page = self._pages[number]
         height, width = page.imagelength, page.imagewidth
-        if _orientation(page) >= 5:
+        if _orientation(page) >= SIDEWAYS:
             height, width = width, height
         return (_colors(page), height, width), _alpha(page) is not None
 
@@ -101,7 +104,7 @@ class Pages:
         if pixels.dtype.kind == "f":
             pixels, white = pixels.astype(np.float32, copy=False), 1.0
         elif pixels.dtype in (np.uint8, np.uint16):
-            white = float(np.iinfo(pixels.dtype).max)
+            white = white_of(pixels.dtype)
         else:
             raise PictureError(UNKNOWN_WHITE.format(8 * pixels.dtype.itemsize))
         colors, alpha = _colors(page), _alpha(page)
@@ -127,8 +130,7 @@ def _tag(page: Any, code: int, default: Any) -> Any:
 
 
 def _orientation(page: Any) -> int:
-    found = _tag(page, ORIENTATION, 1)
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    return known_orientation(_tag(page, ORIENTATION, 1))
 
 
 def _colors(page: Any) -> int:
@@ -170,8 +172,7 @@ def _metadata(page: Any) -> Metadata:
     icc, xmp, dpi = _tag(page, ICC_PROFILE, None), _tag(page, XMP, None), None
     with suppress(ValueError, TypeError, ArithmeticError):
         if _tag(page, RESOLUTION_UNIT, INCH) in (INCH, CENTIMETRE) and X_RESOLUTION in page.tags:
-            x, y = page.get_resolution(INCH)
-            dpi = (float(x), float(y)) if 1 < x < 1e6 and 1 < y < 1e6 else None
+            dpi = known_resolution(page.get_resolution(INCH))
     return Metadata(
         icc=icc if isinstance(icc, bytes) else None,
         dpi=turned_resolution(dpi, _orientation(page)),
@@ -185,11 +186,11 @@ def encode_tiff(pictures: Sequence[Picture], threads: int | None = None) -> byte
 
     tifffile = _tifffile()
     buffer = io.BytesIO()
+    exif = [_exif_tags(one.metadata.exif) for one in pictures]
     with tifffile.TiffWriter(buffer, byteorder="<", bigtiff=False) as writer:
-        for picture in pictures:
+        for picture, (_, texts) in zip(pictures, exif, strict=True):
             dpi, icc, xmp = picture.metadata.dpi, picture.metadata.icc, picture.metadata.xmp
             pixels = picture.pixels if picture.pixels.dtype.kind == "u" else picture.pixels.astype(np.float32)
-            _, texts = _exif_tags(picture.metadata.exif)
             writer.write(
                 pixels if pixels.shape[2] > 1 else pixels[..., 0],
                 photometric="rgb" if picture.color.shape[2] == 3 else "minisblack",
@@ -207,8 +208,7 @@ def encode_tiff(pictures: Sequence[Picture], threads: int | None = None) -> byte
                 metadata=None,
                 software=False,
             )
-    inside, _ = _exif_tags(pictures[0].metadata.exif)
-    if inside:
+    if inside := exif[0][0]:
         _add_directories(buffer, inside)
     return buffer.getvalue()
 

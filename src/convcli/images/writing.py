@@ -60,7 +60,6 @@ def encode(frames: Frames | Picture, target: Format, encoding: Encoding = USUAL)
 
     Raises PictureError for what the format can't hold: other depths than its own, channels, sizes.
     """
-
     if isinstance(frames, Picture):
         frames = Frames([frames])
     notices: list[str] = []
