@@ -956,3 +956,16 @@ def test_a_terminal_has_a_bar(quiet, tmp_path):
     assert said.count(b"convcli: in/07.png: ") == 1
     assert (b"/30" in said) == (b"29 written, 1 failed" in said) == (not quiet)
     assert (b"\x1b[2K" in said) == (not quiet)
+
+
+def test_a_second_try_takes_over_what_the_first_wrote_and_nothing_else(tmp_path):
+    """A worker may die between writing its file and saying so."""
+    from convcli.batch import _second_try
+    from convcli.images.formats import FORMATS
+    from convcli.naming import Job
+    from convcli.sources import Source
+
+    job = Job(Source("a.png"), tmp_path / "b.png", FORMATS["PNG"])
+    assert _second_try(job).renew
+    (tmp_path / "b.png").write_bytes(b"somebody's")
+    assert not _second_try(job).renew

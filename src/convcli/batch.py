@@ -112,8 +112,9 @@ def _in_order(
         under_way = [future for _, future in queue if not future.done()]
         room = min(window[0] - len(under_way), window[1] - len(queue))
         for job in islice(jobs, 0 if stop.enough else room):
-            queue.append((job, Future()))  # stays, if the pool breaks
-            queue[-1] = job, pool.submit(_work_on, job)
+            again = _second_try(job)
+            queue.append((again, Future()))  # stays, if the pool breaks
+            queue[-1] = again, pool.submit(_work_on, job)
         if not queue:
             return
         if queue[0][1].done():
@@ -125,6 +126,15 @@ def _in_order(
             if stop.impatient():
                 kill_workers()
                 return
+
+
+def _second_try(job: Job) -> Job:
+    """The job for the case that its process dies: with what may have been written by then, if nothing is there now."""
+    return (
+        job
+        if job.output is None
+        else job._replace(renew=job.renew or not os.path.lexists(job.path(channel=0, frame=0)))
+    )
 
 
 def _alone(job: Job, work: Work) -> Result:
