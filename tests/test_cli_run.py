@@ -914,7 +914,7 @@ def test_a_dry_run_says_the_estimate_and_writes_nothing(invoke, grey, tmp_path):
     before = tree(tmp_path)
     done = invoke("run", MAPS, "grey.png", "-n")
     assert (done.status, done.stdout) == (0, b"grey.run.png\n")
-    assert re.fullmatch(rb"grey\.png: about [\d.]+ [kMG]B of memory\n", done.stderr)
+    assert re.fullmatch(rb"grey\.png: 1x12x15 \([\d.]+ k?B\) -> [\dx]+, about [\d.]+ [kMG]B of memory\n", done.stderr)
     assert invoke("run", MAPS, "grey.png", "-n", "-q") == (0, b"grey.run.png\n", b"")
     record = json.loads(invoke("run", MAPS, "grey.png", "-n", "--json", "-q").stdout)
     assert (record["status"], record["output"]) == ("planned", "grey.run.png")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from convcli.images.picture import Frames, Picture
-    from convcli.produce import Product, Task
+    from convcli.produce import Planned, Product, Task
     from convcli.recipe import Outcome, Recipe
 
 
@@ -45,9 +45,9 @@ class Settings(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a job. ``data`` is what belongs on standard output, ``memory`` an estimate of what it takes;
-    ``remarks`` hold for every input of the kind, ``size`` is the bytes written, ``picture`` the result to look at, and
-    ``fatal`` says that nothing more can be written there."""
+    """What became of a job. ``data`` is what belongs on standard output, ``planned`` what its header tells;
+    ``remarks`` hold for every input of the kind, ``size`` is the bytes written or to be read, ``picture`` the result to
+    look at, and ``fatal`` says that nothing more can be written there."""
 
     job: Job
     status: str
@@ -58,7 +58,7 @@ class Result(NamedTuple):
     notices: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     data: list[bytes] | None = None
-    memory: int | None = None
+    planned: "Planned | None" = None
     size: int = 0
     fatal: bool = False
     picture: "Picture | None" = None
@@ -69,13 +69,14 @@ class Result(NamedTuple):
         if self.outputs:
             output = str(self.job.output if self.job.split else self.outputs[0])
         spread = self.outcome.spread() if self.outcome else None
+        seen = self.outcome or self.planned
         return {
             "input": self.job.source.name,
             "output": output,
             "status": self.status,
             "error": self.error,
             "seconds": round(self.seconds, 6),
-            "layers": [row.to_dict() for row in self.outcome.rows] if self.outcome else [],
+            "layers": [row.to_dict() for row in seen.rows] if seen else [],
             "range": spread and {key: value if math.isfinite(value) else None for key, value in spread.items()},
         }
 
@@ -114,15 +115,16 @@ def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames
     if job.renew:
         settings = settings._replace(existing=Existing.OVERWRITE)
     targets = [] if job.output is None else [job.path(channel=0, frame=settings.frame or 0)]
-    memory = None
-    if job.split or (settings.max_memory < math.inf and not _skipped(targets, settings)):
-        targets, memory = _plan(job, recipe, settings, targets)
+    planned = None
+    if job.split or ((settings.dry_run or settings.max_memory < math.inf) and not _skipped(targets, settings)):
+        planned = plan_job(job, recipe, settings)
+        targets = _all_targets(job, planned, settings) or targets
     if targets and all(_skipped([one], settings) for one in targets):
         tidy(targets[0].parent)
         return Result(job, "skipped", outputs=tuple(targets))
     targets = [_target(one, settings) for one in targets if not _skipped([one], settings)]
     if settings.dry_run:
-        return Result(job, "planned", outputs=tuple(targets), memory=memory)
+        return Result(job, "planned", outputs=tuple(targets), planned=planned, size=_file_size(job.source))
     watch = Trace(settings.trace, settings, job, [layer.label for layer in recipe.layers]) if settings.trace else None
     made = _produce(job, recipe, settings, watch, reading)
     if watch:
@@ -144,25 +146,33 @@ def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames
     return done._replace(outputs=tuple(path for path, _ in written), size=sum(size for _, size in written))
 
 
+def _file_size(source: Source) -> int:
+    return source.path.stat().st_size if source.path else 0
+
+
 def _skipped(targets: list[Path], settings: Settings) -> bool:
     """Whether the only target is there and is to be left alone."""
     return settings.existing is Existing.SKIP and len(targets) == 1 and os.path.lexists(targets[0])
 
 
-def _plan(job: Job, recipe: "Recipe", settings: Settings, targets: list[Path]) -> tuple[list[Path], int | None]:
-    """Every file that a job writes, and about how much memory it takes, as far as its header tells."""
+def plan_job(job: Job, recipe: "Recipe", settings: Settings) -> "Planned | None":
+    """What a job's header tells of it, if it has one. Raises ConvcliError, also for what takes too much memory."""
     from convcli.produce import check_memory, planned_shape
 
-    shape = planned_shape(job.source, _task(job, recipe, settings), settings.frame)
-    if shape is None:
-        return targets, None
-    check_memory(shape.memory, settings.max_memory)
-    if job.split:
-        first = settings.frame or 0
-        counts = {"channel": range(shape.channels), "frame": range(first, first + shape.frames)}
-        chosen = [counts[name] if name in job.split else range(1) for name in NUMBERED]
-        targets = [job.path(channel=one, frame=other) for other in chosen[1] for one in chosen[0]]
-    return targets, shape.memory if settings.max_memory < math.inf else None
+    planned = planned_shape(job.source, _task(job, recipe, settings), settings.frame)
+    if planned is not None:
+        check_memory(planned.memory, settings.max_memory)
+    return planned
+
+
+def _all_targets(job: Job, planned: "Planned | None", settings: Settings) -> list[Path]:
+    """Every file of a job that is split, as far as that is known."""
+    if not job.split or planned is None:
+        return []
+    first = settings.frame or 0
+    counts = {"channel": range(planned.channels), "frame": range(first, first + planned.frames)}
+    channels, frames = (counts[name] if name in job.split else range(1) for name in NUMBERED)
+    return [job.path(channel=channel, frame=frame) for frame in frames for channel in channels]
 
 
 def _task(job: Job, recipe: "Recipe", settings: Settings) -> "Task":

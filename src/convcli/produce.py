@@ -21,6 +21,7 @@ from convcli.images.formats import Format
 from convcli.images.picture import Frames, Picture, picture_from_array, white_of
 from convcli.images.reading import read_header
 from convcli.images.writing import WHITE_16, Encoding, encode
+from convcli.layers import Row
 from convcli.matrices import format_array, read_npy_header
 from convcli.recipe import Outcome, Recipe
 from convcli.sources import Source
@@ -232,9 +233,11 @@ def _from_array(array: Array, task: Task, watch: Watcher | None) -> Product:
 
 
 class Planned(NamedTuple):
-    """What a header tells of an input's run: about how many bytes it takes at most, how many channels and frames."""
+    """What a header tells of an input's run: about how many bytes it takes at most, its shape report, how many channels
+    come out, and how many frames there are."""
 
     memory: int
+    rows: tuple[Row, ...]
     channels: int
     frames: int = 1
 
@@ -248,6 +251,7 @@ def planned_shape(source: Source, task: Task, frame: int | None) -> Planned | No
         rows = task.recipe.rows(header.shape)
         return Planned(
             task.recipe.memory(header.shape, items=header.frames, copies=task.target.copies),
+            tuple(rows),
             rows[-1].output[0] + (header.alpha and goes_with_alpha(task.recipe, rows)),
             header.frames,
         )
@@ -260,8 +264,8 @@ def planned_shape(source: Source, task: Task, frame: int | None) -> Planned | No
 
 def _array_shape(shape: tuple[int, ...], task: Task) -> Planned:
     items, one = prod(shape[:-3]), ((1, *shape)[-3], shape[-2], shape[-1])
-    memory = task.recipe.memory(one, 8, items, task.target.copies)
-    return Planned(memory, items * task.recipe.rows(one)[-1].output[0])
+    rows = task.recipe.rows(one)
+    return Planned(task.recipe.memory(one, 8, items, task.target.copies), tuple(rows), items * rows[-1].output[0])
 
 
 def check_memory(needed: float, most: float) -> None:

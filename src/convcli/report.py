@@ -37,6 +37,12 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(text)
 
 
+def plan_text(rows: Sequence[Row], size: int, memory: int) -> str:
+    """What an input would become, from its header: ``size`` is the bytes of its file, ``memory`` those of the work."""
+    sizes = f"{_times(rows[0].input)} ({format_bytes(size)}) -> {_times(rows[-1].output)}"
+    return f"{sizes}, about {format_bytes(memory)} of memory"
+
+
 class Section(NamedTuple):
     """A table of a report: a header, its lines, and the columns that hold counts."""
 

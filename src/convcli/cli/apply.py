@@ -5,24 +5,25 @@ import shlex
 import shutil
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from convcli import __version__
-from convcli.batch import Stop, Work, heeding_signals, run_here, run_jobs, share_cores
+from convcli.batch import Stop, heeding_signals, run_here, run_jobs
 from convcli.cli.options import OF_THE_RUN, WITHOUT_EFFECT, CommonOptions
 from convcli.cli.streams import check_stdin, stdout_is_closed
 from convcli.cli.talk import Talk
+from convcli.crew import Crew, Processes, Work, share_cores
 from convcli.errors import ConvcliError
 from convcli.images.formats import FORMATS
 from convcli.images.png import FAST
 from convcli.images.writing import WHITE, Encoding
-from convcli.jobs import Settings, begin_reading, first_frame
+from convcli.jobs import Result, Settings, begin_reading, first_frame
 from convcli.layers import Layer, check_layers
-from convcli.naming import Naming, Plan, check_traces, is_folder, is_template, name_report, output_root
+from convcli.naming import Job, Naming, Plan, check_traces, is_folder, is_template, name_report, output_root
 from convcli.recipe import Recipe
 from convcli.sources import STREAM, Group, Inputs, exists, find_sources
 from convcli.values import Measure
@@ -43,7 +44,7 @@ class Asked(NamedTuple):
     measures: Sequence[Measure] = ()
     kept: Sequence[Path] = ()
     trace: Path | None = None
-    max_memory: float = math.inf
+    usual_memory: float = math.inf
 
 
 def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[[], Asked]) -> int:
@@ -52,7 +53,7 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
     A single picture is decoded while ``ask`` and the modules of the engine, which it needs, are at work: decoders let
     other threads run. Raises ConvcliError for what is wrong before any work.
     """
-    inputs = find_sources([*names, *common.listed], recursive=common.recursive, output=output_root(common.output))
+    inputs = _find(names, common)
     _check_inputs(names, inputs, common)
     with ExitStack() as stack:  # its end is waited for, whatever is raised: decoding TIFFs silences stderr
         into_folder = common.output is not None and is_folder(common.output)
@@ -63,7 +64,7 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
         kept = [*asked.kept, *common.kept]
         plan = Plan(inputs, naming, kept)
         _check_outputs(plan, common)
-        workers, threads = share_cores(common.jobs, len(inputs), common.threads)
+        workers, threads = _share(inputs, common)
         settings = _settings(common, asked, _encoding(name, common, threads))
         if asked.trace:
             check_traces(plan, asked.trace, [layer.label for layer in asked.layers], kept)
@@ -73,21 +74,19 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
             if path
         }
         work = Work(_recipe(asked.layers, common, threads), settings)
-        stop = stack.enter_context(heeding_signals()) if len(inputs) > 1 else Stop()
-        talk = Talk(common, len(inputs), data_on_stdout=plan.to_stdout)
-        jobs = iter(plan)
+        stop = stack.enter_context(heeding_signals()) if len(inputs) > 1 or common.watch else Stop()
+        talk = Talk(common, None if common.watch else len(inputs), data_on_stdout=plan.to_stdout)
         journal = stack.enter_context(_journal(name, common, settings, asked)) if common.resume else None
-        if journal:
-            jobs = journal.remaining(jobs, talk.say)
-        results = run_jobs(jobs, work, workers, stop) if _apart(inputs, plan) else run_here(jobs, work, stop, reading)
-        with closing(results):
-            for result in results:
-                if journal:
-                    journal.end(result)
-                if not (result.fatal and stop.enough):  # it has been said once
-                    talk.say(result)
-                if result.fatal or (result.status == "failed" and settings.fail_fast):
-                    stop.enough = True  # what is under way is still told of
+        crew = stack.enter_context(_crew(work, workers, inputs, common)) if _apart(plan, common) else None
+        made: set[Path] = set()
+        for jobs in _watched(names, naming, kept, common, stop, made) if common.watch else [plan]:
+            left = journal.remaining(jobs, talk.say) if journal else iter(jobs)
+            results = run_jobs(left, crew, stop, work) if crew else run_here(left, work, stop, reading)
+            with closing(results):
+                for result in results:
+                    _note(result, talk, journal, stop, settings)
+                    if result.status == "written" and result.job.output:
+                        made.add(result.job.output)
         talk.end(interrupted=stop.signal is not None)
     written = [talk.write_report(reports["--report"])] if "--report" in reports else []
     written += [talk.write_failed(reports["--failed"])] if "--failed" in reports else []
@@ -96,9 +95,54 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
     return ExitStatus.DONE if all(written) and not talk.failed else ExitStatus.FAILED
 
 
-def _apart(inputs: Inputs, plan: Plan) -> bool:
-    """Whether processes of their own are worth it: for pictures, if there are several."""
-    return len(inputs) > 1 and not plan.to_stdout and inputs.pictures
+def _note(result: Result, talk: Talk, journal: "Journal | None", stop: Stop, settings: Settings) -> None:
+    """What became of an input is kept, told, and may be the end of the run."""
+    if journal:
+        journal.end(result)
+    if not (result.fatal and stop.enough):  # it has been said once
+        talk.say(result)
+    if result.fatal or (result.status == "failed" and settings.fail_fast):
+        stop.enough = True  # what is under way is still told of
+
+
+def _apart(plan: Plan, common: CommonOptions) -> bool:
+    """Whether the work is done elsewhere: in processes it is worth it for pictures, if there are several."""
+    several = len(plan.inputs) > 1 and not plan.to_stdout and plan.inputs.pictures
+    return common.cluster is not None or common.watch or several
+
+
+def _share(inputs: Inputs, common: CommonOptions) -> tuple[int, int]:
+    """How many workers there are on this machine, and how many threads each of them, or of a cluster's, has."""
+    if common.cluster is not None:
+        return 0, common.threads or 1
+    return share_cores(common.jobs, len(inputs) if not common.watch else sys.maxsize, common.threads)
+
+
+def _crew(work: Work, workers: int, inputs: Inputs, common: CommonOptions) -> AbstractContextManager[Crew]:
+    if common.cluster is None:
+        return Processes(work, workers)
+    from convcli.cluster import Cluster
+
+    return Cluster(common.cluster, work, jobs=common.jobs, inputs=len(inputs))
+
+
+def _watched(
+    names: Sequence[str],
+    naming: Naming,
+    kept: Sequence[Path],
+    common: CommonOptions,
+    stop: Stop,
+    made: Collection[Path],
+) -> Iterator[list[Job]]:
+    from convcli.watching import settled_changes, watched_jobs
+
+    replace = common.force or common.existing is not Existing.ERROR
+    changes = settled_changes(names, recursive=common.recursive, ended=lambda: stop.enough)
+    return watched_jobs(lambda: _find(names, common), naming, kept, changes, made, replace=replace)
+
+
+def _find(names: Sequence[str], common: CommonOptions) -> Inputs:
+    return find_sources([*names, *common.listed], recursive=common.recursive, output=output_root(common.output))
 
 
 @contextmanager
@@ -162,7 +206,7 @@ def _settings(common: CommonOptions, asked: Asked, encoding: Encoding) -> Settin
         frame=common.frame,
         preview=shutil.get_terminal_size().columns if common.preview else None,
         trace=asked.trace,
-        max_memory=asked.max_memory,
+        max_memory=common.max_memory if common.max_memory is not None else asked.usual_memory,
         durable=common.durable,
         fail_fast=common.fail_fast,
     )
@@ -184,6 +228,12 @@ def _check_inputs(names: Sequence[str], inputs: Inputs, common: CommonOptions) -
     for place in (root, *root.parents) if root else ():
         if exists(place) and not place.is_dir():
             raise ConvcliError(f"-o: {common.output}: {place} is a file, not a folder")
+    if common.watch:
+        from convcli.watching import check_watching
+
+        check_watching([*names, *common.listed])
+        if common.in_place or common.dry_run:
+            raise ConvcliError(f"--watch: does not go with {'--in-place' if common.in_place else '--dry-run'}")
     if common.in_place and common.output:
         raise ConvcliError("--in-place: takes no -o; choose one of them")
 
@@ -229,6 +279,8 @@ def _check_outputs(plan: Plan, common: CommonOptions) -> None:
     for option, (given, names) in heeded.items():
         if given is not None and targets and not names & set(targets):
             raise ConvcliError(f"{option}: is for {', '.join(sorted(names))}, not for {', '.join(targets)}")
+    if plan.to_stdout and common.cluster is not None:
+        raise ConvcliError("--cluster: results must go into files; give -o out/")
     if plan.to_stdout and not {"TEXT", "CSV"} >= set(targets) and sys.stdout.isatty():
         raise ConvcliError("-o: standard output is a terminal; give a file, or pipe it on")
     if plan.to_stdout and stdout_is_closed():

@@ -132,6 +132,16 @@ QuietOpt = Annotated[bool, option(_REPORT, "-q --quiet", "Errors only.")]
 MaxPixelsOpt = Annotated[
     int, option(_REPORT, "--max-pixels N", "Most pixels of an input or output.", min=1, show_default=True)
 ]
+MaxMemoryOpt = Annotated[
+    Any,
+    option(
+        _REPORT,
+        "--max-memory SIZE",
+        "Most that pictures at work may take: 2GB.",
+        option_parser(values.parse_bytes),
+        show_default="run: 3/4 of what is free",
+    ),
+]
 ThreadsOpt = Annotated[int | None, option(_REPORT, "--threads N", "For one picture; else the cores.", min=1)]
 RangeOpt = Annotated[
     Range | None,
@@ -244,6 +254,8 @@ class BatchOptions(Options):
     null: Annotated[bool, option(_BATCH, "-0 --null", "Names in lists end in NUL, not in a line.")] = False
     failed: Annotated[Path | None, option(_BATCH, "--failed FILE", "Write the names of those that failed.")] = None
     fail_fast: Annotated[bool, option(_BATCH, "--fail-fast", "Stop at the first failure.")] = False
+    watch: Annotated[bool, option(_BATCH, "--watch", "Go on with what arrives in the folders.")] = False
+    cluster: Annotated[str | None, option(_BATCH, "--cluster ADDRESS", "On a Dask cluster: tcp://HOST:8786.")] = None
     durable: Annotated[bool, option(_BATCH, "--durable", "Wait for the disk to have each file.")] = False
 
 
@@ -285,6 +297,7 @@ class ReportOptions(Options):
     preview: Annotated[bool, option(_REPORT, "--preview", "Show the result in the terminal.")] = False
     no_color: Annotated[bool, option(_REPORT, "--no-color", "No colours.")] = False
     max_pixels: MaxPixelsOpt = MAX_PIXELS
+    max_memory: MaxMemoryOpt = None
     method: Annotated[str, option(_REPORT, "--method NAME", "How to compute, or auto.")] = AUTO
     threads: ThreadsOpt = None
 
@@ -309,7 +322,7 @@ class CommonOptions(ReportOptions, EncodingOptions, BatchOptions, FileOptions, V
 
 # options that say where results go and what is told, and nothing about the pixels or bytes of a result
 WITHOUT_EFFECT = {
-    *("inputs", "trace", "save", "max_memory"),
+    *("inputs", "trace", "save"),
     *(FileOptions.annotations().keys() - {"frame", "in_place"}),
     *BatchOptions.annotations(),
     *ReportOptions.annotations(),

@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,13 +12,11 @@ from convcli.cli.options import (
     InputsArg,
     PipelineArg,
     command,
-    option_parser,
 )
 from convcli.cli.targets import check_target, write_target
 from convcli.errors import ConvcliError
 from convcli.layers import NO_WEIGHTS
 from convcli.stages import STAGES
-from convcli.values import parse_bytes
 from convcli.words import Existing
 
 if TYPE_CHECKING:
@@ -35,16 +33,6 @@ def run_command(
     ] = None,
     save: Annotated[
         Path | None, typer.Option("--save-pipeline", metavar="FILE", help="Write the stages to a .toml file.")
-    ] = None,
-    max_memory: Annotated[
-        Any,
-        typer.Option(
-            "--max-memory",
-            metavar="SIZE",
-            help="Refuse what takes more: 2GB.",
-            parser=option_parser(parse_bytes),
-            show_default="3/4 of what is free",
-        ),
     ] = None,
 ) -> int:
     """Filters, layers, pools and more, one after another."""
@@ -64,8 +52,7 @@ def run_command(
         parsed.append(asked)
         common.typed["pipeline"] = [" | ".join(stage.text for stage in asked.stages)]  # a file may be gone by then
         measures = [measure for stage in asked.stages for measure in stage.measures]
-        most = max_memory if max_memory is not None else _usual_memory()
-        return Asked(asked.layers, measures, asked.files, trace, most)
+        return Asked(asked.layers, measures, asked.files, trace, _usual_memory())
 
     status = apply("run", inputs, common, ask)
     if save and not common.dry_run:

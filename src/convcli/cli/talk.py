@@ -3,6 +3,7 @@
 import os
 import sys
 from collections import Counter
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from convcli.cli.streams import can_print, colored, write_stdout
 from convcli.errors import one_line, system_words
 from convcli.files import write_file
 from convcli.jobs import Result
-from convcli.report import hint, range_text, render, table
+from convcli.report import hint, plan_text, range_text, render, table
 from convcli.values import format_bytes
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ STATUSES = "planned", "written", "skipped", "failed"
 
 
 class Talk:
-    """What a run says: data on stdout, everything for people on stderr."""
+    """What a run says: data on stdout, everything for people on stderr. ``count`` None is without end."""
 
-    def __init__(self, report: CommonOptions, count: int, *, data_on_stdout: bool) -> None:
+    def __init__(self, report: CommonOptions, count: int | None, *, data_on_stdout: bool) -> None:
         self.report = report
         self.count = count
         self.data_on_stdout = data_on_stdout
@@ -37,13 +38,18 @@ class Talk:
         self.counts: Counter[str] = Counter()
         self.failed: list[str] = []
         self.kept: list[Result] = []
-        self.each = count <= FEW or report.verbose
-        shown = count > FEW and not report.quiet and not (report.json_lines and data_on_stdout)
-        self.progress = Progress(count) if shown else None
+        self.pixels = self.bytes = 0
+        self.each = count is None or count <= FEW or report.verbose
+        self.progress = None
+        if count and count > FEW and not report.quiet and not (report.json_lines and data_on_stdout):
+            self.progress = Progress(count)
 
     def say(self, result: Result) -> None:
         """One result: its data or its path, its JSON, its report."""
         self.counts[result.status] += 1
+        if result.planned:
+            self.pixels += prod(result.planned.rows[0].input[1:]) * result.planned.frames
+            self.bytes += result.size
         if result.status == "failed":
             self.failed.append(result.job.source.name)
         if self.report.report:
@@ -81,11 +87,14 @@ class Talk:
             self.progress.close()
         if self.report.quiet or (self.report.json_lines and self.data_on_stdout):
             return
-        if self.count < 2 and not interrupted:
+        if self.count is not None and self.count < 2 and not interrupted:
             return
-        counts = ", ".join(f"{self.counts[status]:,} {status}" for status in STATUSES if self.counts[status])
-        left = f"{self.count - self.counts.total():,} left"
-        self._line(", ".join(filter(None, (counts, left if interrupted else ""))), "bold")
+        words = [f"{self.counts[status]:,} {status}" for status in STATUSES if self.counts[status]]
+        if self.pixels:
+            words += [f"{self.pixels / 1e6:,.3g} megapixels", f"{format_bytes(self.bytes)} to read"]
+        if interrupted and self.count is not None:
+            words.append(f"{self.count - self.counts.total():,} left")
+        self._line(", ".join(words) or "nothing came", "bold")
 
     def write_report(self, path: Path) -> bool:
         """The report file; whether it could be written."""
@@ -120,8 +129,8 @@ class Talk:
             return
         if result.status == "skipped":
             self._line(f"{name}: skipped, {one_line(str(result.outputs[0]))} exists")
-        if result.memory is not None and result.status == "planned":
-            self._line(f"{name}: about {format_bytes(result.memory)} of memory")
+        if result.planned:
+            self._line(f"{name}: {plan_text(result.planned.rows, result.size, result.planned.memory)}")
         if result.outcome is None:
             return
         where = one_line(str(result.record()["output"])) if result.outputs else "standard output"
