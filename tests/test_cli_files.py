@@ -715,8 +715,8 @@ def test_the_work_of_naming_grows_with_the_files_not_with_their_square(monkeypat
     from convcli.words import Existing
 
     looked_up = []
-    identity = naming._identity
-    monkeypatch.setattr(naming, "_identity", lambda path: looked_up.append(path) or identity(path))
+    identity = naming.identity
+    monkeypatch.setattr(naming, "identity", lambda path: looked_up.append(path) or identity(path))
     paths = [tmp_path / f"{number}.png" for number in range(100)]
     sources = [Source(str(path), path, tmp_path) for path in paths]
     plan = naming.Plan(Inputs(sources), naming.Naming(f"{tmp_path}/out/", "edge", into_folder=True))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from convcli.crew import Crew, Work, kill_workers
 from convcli.jobs import Result, run_job
 from convcli.naming import Job
+from convcli.places import is_remote, is_there, list_once
 
 if TYPE_CHECKING:
     from convcli.images.picture import Frames
@@ -88,6 +89,7 @@ def run_jobs(jobs: Iterable[Job], crew: Crew, stop: Stop, work: Work) -> Generat
             task, memory = following
             if under_way and memory + sum(one.memory for one in under_way) > most:
                 break
+            task = [_looked_up(job) for job in task]
             queue.append(Task([_second_try(job) for job in task], crew.submit(task), memory))
             under_way.append(queue[-1])
             following = next(waiting, None)
@@ -112,10 +114,17 @@ def _tasks(jobs: Iterable[Job], crew: Crew, work: Work) -> Iterator[tuple[list[J
         yield task, sum(map(work.memory, task)) if limited else 0.0
 
 
+def _looked_up(job: Job) -> Job:
+    """The job with what a listing of its remote folder tells, so that no worker has to ask for each object."""
+    if job.output is None or not is_remote(job.output) or job.split:
+        return job
+    list_once(job.output.parent)
+    return job._replace(there=is_there(job.output))
+
+
 def _second_try(job: Job) -> Job:
     """The job for the case that its worker dies: with what may have been written by then, if nothing is there now."""
-    return (
-        job
-        if job.output is None
-        else job._replace(renew=job.renew or not os.path.lexists(job.path(channel=0, frame=0)))
-    )
+    if job.output is None:
+        return job
+    there = is_there(job.path(channel=0, frame=0)) if job.there is None else job.there
+    return job._replace(renew=job.renew or not there, there=None)

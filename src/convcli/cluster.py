@@ -19,6 +19,7 @@ from convcli.crew import CRASHED, Work
 from convcli.errors import ConvcliError, one_line, unexpected
 from convcli.jobs import Result
 from convcli.naming import Job
+from convcli.places import below
 
 PATIENCE = 10  # seconds in which a scheduler, and one worker, must be there
 LARGEST = 16  # jobs in a task: half a second for photographs
@@ -148,16 +149,16 @@ def _work_on(work: Work, jobs: Sequence[Job], folder: Path) -> list[Result]:
 
 def _placed(job: Job, folder: Path) -> Job:
     source = job.source
-    source = source._replace(path=source.path and folder / source.path, root=source.root and folder / source.root)
-    return job._replace(source=source, output=job.output and folder / job.output)
+    source = source._replace(path=source.path and below(folder, source.path))
+    return job._replace(source=source, output=job.output and below(folder, job.output))
 
 
 def _as_named(result: Result, job: Job, folder: Path) -> Result:
     if job.output is not None and not job.output.is_absolute():
-        outputs = tuple(path.relative_to(folder) for path in result.outputs)
-        result = result._replace(outputs=outputs, error=result.error and result.error.replace(f"{folder / '_'}"[:-1], ""))
+        error = result.error and result.error.replace(f"{folder}/", "")
+        result = result._replace(outputs=tuple(path.relative_to(folder) for path in result.outputs), error=error)
     return result._replace(job=job)
 
 
 def _words(error: Exception) -> str:
-    return one_line(str(error)) or unexpected(error)
+    return one_line(str(error).partition("\n")[0]) or unexpected(error)

@@ -113,7 +113,8 @@ class Processes:
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor
 
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        safe = sys.platform == "linux" and "fsspec" not in sys.modules  # which has threads of its own
+        context = multiprocessing.get_context("fork" if safe else "spawn")
         return ProcessPoolExecutor(workers, context, _begin, (self._work, os.getpid()))
 
 

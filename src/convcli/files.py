@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from convcli.places import is_remote, write_object
+
 TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".convcli-", ".tmp"
 OLD = 86_400  # seconds after which a temporary file is left over, whoever made it
 # what says that a folder takes no more files: it is a temporary one that could not be made in it
@@ -20,8 +22,11 @@ def write_file(path: Path, data: bytes | Iterable[bytes], *, overwrite: bool, du
     ``data`` may come in pieces.
     Without ``overwrite`` a target that is there, or comes meanwhile, is left alone and FileExistsError raised. A
     replaced file's mode is kept, a link is followed, a device or pipe written to. ``durable`` waits until the disk has
-    it. Raises OSError; nothing is left behind then.
+    it. Raises OSError; nothing is left behind then. A URL is put whole.
     """
+    if is_remote(path):
+        write_object(path, data, overwrite=overwrite)
+        return
     pieces = [data] if isinstance(data, bytes) else data
     target = Path(os.path.realpath(path)) if overwrite else path
     mode = None

@@ -17,6 +17,7 @@ from convcli.images.formats import FORMATS
 from convcli.images.writing import USUAL, Encoding
 from convcli.layers import Row
 from convcli.naming import NUMBERED, Job, free_name, trace_files
+from convcli.places import is_remote, is_there, remember
 from convcli.sources import STREAM, Source, read_numbers, read_pictures
 from convcli.words import Existing
 
@@ -85,7 +86,7 @@ def begin_reading(
     pool: "Executor", source: Source, max_pixels: int, frame: int | None, threads: int | None
 ) -> "Future[Frames] | None":
     """Decode a picture file in another thread; None for what is no such file."""
-    if source.is_array or source.path is None or not source.path.is_file():
+    if source.is_array or source.path is None or is_remote(source.path) or not source.path.is_file():
         return None
     return pool.submit(read_pictures, source, max_pixels, frame=frame, threads=threads)
 
@@ -115,6 +116,8 @@ def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames
     if job.renew:
         settings = settings._replace(existing=Existing.OVERWRITE)
     targets = [] if job.output is None else [job.path(channel=0, frame=settings.frame or 0)]
+    if targets and job.there is not None:
+        remember(targets[0], job.there)
     planned = None
     if job.split or ((settings.dry_run or settings.max_memory < math.inf) and not _skipped(targets, settings)):
         planned = plan_job(job, recipe, settings)
@@ -152,7 +155,7 @@ def _file_size(source: Source) -> int:
 
 def _skipped(targets: list[Path], settings: Settings) -> bool:
     """Whether the only target is there and is to be left alone."""
-    return settings.existing is Existing.SKIP and len(targets) == 1 and os.path.lexists(targets[0])
+    return settings.existing is Existing.SKIP and len(targets) == 1 and is_there(targets[0])
 
 
 def plan_job(job: Job, recipe: "Recipe", settings: Settings) -> "Planned | None":
@@ -244,12 +247,12 @@ def _target(output: Path, settings: Settings) -> Path:
     """Where a result goes after a look at what is there; PictureError if it can't go anywhere."""
     if settings.in_place:
         return output
-    if os.path.lexists(output):
+    if is_there(output):
         if settings.existing is Existing.ERROR:
             raise PictureError(f"{output} exists; add -f to overwrite it, or --existing skip or rename")
         if settings.existing is Existing.RENAME:
             return free_name(output)
-    elif not settings.make_folders and not output.parent.is_dir():
+    elif not settings.make_folders and not is_remote(output) and not output.parent.is_dir():
         raise PictureError(f"there is no folder {output.parent} to write in")
     return output
 
@@ -258,7 +261,7 @@ def _write(output: Path, data: Iterable[bytes], settings: Settings) -> Path:
     """Write whole or not at all; a name that is taken meanwhile is an error, or another name with ``rename``."""
     overwrite = settings.in_place or settings.existing is Existing.OVERWRITE
     try:
-        if settings.make_folders:
+        if settings.make_folders and not is_remote(output):
             output.parent.mkdir(parents=True, exist_ok=True)
         tidy(output.parent)
         while True:
@@ -271,11 +274,13 @@ def _write(output: Path, data: Iterable[bytes], settings: Settings) -> Path:
             else:
                 return output
     except OSError as error:
-        kind = StorageError if error.errno in UNWRITABLE else PictureError
+        hopeless = error.errno in UNWRITABLE or isinstance(error, PermissionError)
+        kind = StorageError if hopeless else PictureError
         raise kind(f"can't write {output}: {system_words(error)}") from None
 
 
 @cache
 def tidy(folder: Path) -> None:
-    """Once for each folder, what a killed run left behind goes away."""
-    clear_left_over(folder)
+    """Once for each folder, what a killed run left behind goes away: of an object store, nothing."""
+    if not is_remote(folder):
+        clear_left_over(folder)

@@ -7,11 +7,13 @@ thousand pictures takes little more memory than their names.
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from convcli.errors import ConvcliError
 from convcli.images.formats import FORMATS, OF_SUFFIX, Format, format_of
+from convcli.places import check_writable, folded, identity, inside, is_remote, is_there, kind_of, place
 from convcli.sources import STREAM, Group, Inputs, Source, exists, split_name
 from convcli.words import Existing
 
@@ -26,13 +28,14 @@ class Job(NamedTuple):
     """One input and where its result goes: a path, or None for standard output.
 
     A path that holds ``{channel}`` or ``{frame}`` stands for a file for each of them. ``renew`` says that what is there
-    already is from an earlier try at the same.
+    already is from an earlier try at the same, ``there`` whether something is at a remote output, where that is known.
     """
 
     source: Source
     output: Path | None
     target: Format
     renew: bool = False
+    there: bool | None = None
 
     @property
     def split(self) -> tuple[str, ...]:
@@ -44,7 +47,7 @@ class Job(NamedTuple):
         text = str(self.output)
         for name, number in numbers.items():
             text = text.replace(f"{{{name}}}", str(number))
-        return Path(text)
+        return place(text)
 
 
 class Naming(NamedTuple):
@@ -61,6 +64,7 @@ class Naming(NamedTuple):
         if self.in_place:
             if source.path is None:
                 raise ConvcliError(f"--in-place needs a file, not {source.name!r}")
+            check_writable(source.path)
             return Job(source, source.path, self.wanted or format_of(source.path))
         if self.output == STREAM or (self.output is None and (source.is_array or source.name == STREAM)):
             return Job(source, None, self.wanted or FORMATS["TEXT" if source.is_array else "PNG"])
@@ -77,9 +81,10 @@ class Naming(NamedTuple):
         if self.output is None:
             path = (source.path or Path()).with_name(f"{words['stem']}.{words['command']}{suffix}")
         elif self.into_folder:
-            path = Path(self.output) / source.parent / f"{words['stem']}{suffix}"
+            path = inside(self.output, source.parent) / f"{words['stem']}{suffix}"
         else:
-            path = Path(_fill(self.output, words))
+            path = place(_fill(self.output, words))
+        check_writable(path)
         return Job(source, path, self.wanted or format_of(path))
 
     def patterns(self, group: Group) -> dict[str, Job]:
@@ -124,25 +129,24 @@ class Plan:
         for item in self.inputs.items:
             if not isinstance(item, Group) or item.links:
                 return False
-            patterns = {suffix: str(job.output) for suffix, job in self.naming.patterns(item).items()}
-            fixed = all(MARK in Path(one).name and one.count(MARK) == 1 for one in patterns.values())
-            if not fixed or any("{" in Path(one).name for one in patterns.values()):
+            patterns = {suffix: job.output or Path() for suffix, job in self.naming.patterns(item).items()}
+            fixed = all(MARK in one.name and str(one).count(MARK) == 1 for one in patterns.values())
+            if not fixed or any("{" in one.name for one in patterns.values()):
                 return False
-            folders = {_identity(Path(one).parent).casefold() for one in patterns.values()}
-            if len(folders) != 1 or any(_has_links(Path(one).parent) for one in patterns.values()):
+            folders = {folded(one.parent) for one in patterns.values()}
+            if len(folders) != 1 or any(_has_links(one.parent) for one in patterns.values()):
                 return False
-            shapes = {suffix: Path(one).name.casefold() for suffix, one in patterns.items()}
+            shapes = {suffix: one.name.casefold() for suffix, one in patterns.items()}
             split = map(split_name, item.names)
             names = {shapes[suffix].replace(MARK, stem.casefold()) for stem, suffix in split}
             others = written.setdefault(folders.pop(), set())
             if len(names) != len(item.names) or not others.isdisjoint(names):
                 return False
             others |= names
-        read = [(_identity(Path(item.folder)), item.names) for item in self.inputs.items if isinstance(item, Group)]
-        read += [(_identity(path.parent), [path.name]) for path in kept]
+        read = [(folded(place(item.folder)), item.names) for item in self.inputs.items if isinstance(item, Group)]
+        read += [(folded(path.parent), [path.name]) for path in kept]
         return self.naming.in_place or all(
-            written.get(folder.casefold(), set()).isdisjoint(name.casefold() for name in names)
-            for folder, names in read
+            written.get(folder, set()).isdisjoint(name.casefold() for name in names) for folder, names in read
         )
 
 
@@ -157,13 +161,13 @@ def _check_each(jobs: Plan, naming: Naming, kept: Sequence[Path]) -> None:
                 what = "-o - takes one input" if naming.output == STREAM else "standard output takes one result"
                 raise ConvcliError(f"{what}; give a folder, as in -o out/")
             continue
-        place = _identity(job.output)
-        if ADJACENT.search(place):
+        where = identity(job.output)
+        if ADJACENT.search(where):
             raise ConvcliError(f"-o: {job.output} could mean two files; put more than digits between the numbers")
-        other = taken.setdefault(AROUND.sub(MARK, place).casefold() if job.split else place.casefold(), job)
+        other = taken.setdefault(AROUND.sub(MARK, folded(job.output)) if job.split else folded(job.output), job)
         if other is not job:
             raise ConvcliError(_collision(other, job))
-        if not naming.in_place and _written_among(place, inputs):
+        if not naming.in_place and _written_among(where, inputs):
             raise ConvcliError(f"the output {job.output} is an input; only --in-place overwrites inputs")
 
 
@@ -182,13 +186,13 @@ def check_traces(jobs: Iterable[Job], trace: Path, labels: Sequence[str], kept: 
     traces: set[str] = set()
     for job in jobs:
         sheets = trace_files(trace, job, labels)
-        traces |= {_identity(path) for sheet in sheets for path in (sheet, sheet.with_suffix(".json"))}
-        other = taken.setdefault(_identity(trace_folder(trace, job)).casefold(), job)
+        traces |= {identity(path) for sheet in sheets for path in (sheet, sheet.with_suffix(".json"))}
+        other = taken.setdefault(folded(trace_folder(trace, job)), job)
         if other is not job:
             names = f"{other.source.name} and {job.source.name}"
             raise ConvcliError(f"--trace: {names} would share {trace_folder(trace, job)}; trace them apart")
     harmed = sorted(traces & _read_places(jobs, kept)) + [
-        str(job.output) for job in jobs if job.output and _written_among(_identity(job.output), traces)
+        str(job.output) for job in jobs if job.output and _written_among(identity(job.output), traces)
     ]
     if harmed:
         raise ConvcliError(f"--trace: {harmed[0]} is an input or an output of this run; trace elsewhere")
@@ -197,9 +201,9 @@ def check_traces(jobs: Iterable[Job], trace: Path, labels: Sequence[str], kept: 
 def name_report(option: str, path: Path, jobs: Iterable[Job], kept: Sequence[Path], existing: Existing) -> Path:
     """Where a report goes. Raises ConvcliError for the place of an input, a result or a file that is to be kept, for a
     folder that is not there, and for a file that is, unless ``existing`` allows it."""
-    place = _identity(path)
-    written = any(_written_among(_identity(job.output), {place}) for job in jobs if job.output)
-    if written or place in _read_places(jobs, kept):
+    where = identity(path)
+    written = any(_written_among(identity(job.output), {where}) for job in jobs if job.output)
+    if written or where in _read_places(jobs, kept):
         raise ConvcliError(f"{option}: {path} is an input or an output of this run; give it another name")
     if path.is_dir() or not path.parent.is_dir():
         raise ConvcliError(f"{option}: {path} is a folder" if path.is_dir() else f"{option}: there is no {path.parent}")
@@ -224,7 +228,14 @@ def trace_folder(trace: Path, job: Job) -> Path:
 
 def is_folder(output: str) -> bool:
     """Whether ``-o`` names a folder: it ends with a slash, or is one."""
-    return output.endswith(("/", os.sep)) or (exists(Path(output)) and Path(output).is_dir())
+    if output.endswith(("/", os.sep)):
+        return True
+    where = place(output)
+    if is_remote(where):
+        with suppress(OSError):  # what may be written may not be asked for
+            return kind_of(where) == "directory"
+        return False
+    return exists(where) and where.is_dir()
 
 
 def is_template(output: str) -> bool:
@@ -236,7 +247,7 @@ def output_root(output: str | None) -> Path | None:
     """The folder that results go below, which is never taken as an input; of a template, what is before its fields."""
     if not output or output == STREAM:
         return None
-    return Path(output.partition("{")[0] + "x").parent if is_template(output) else Path(output)
+    return place(output.partition("{")[0] + "x").parent if is_template(output) else place(output)
 
 
 def _fill(template: str, words: dict[str, str]) -> str:
@@ -253,7 +264,7 @@ def _fill(template: str, words: dict[str, str]) -> str:
 
 def _read_places(jobs: Iterable[Job], kept: Iterable[Path]) -> set[str]:
     """Where the inputs lie, and the files that are to be kept."""
-    return {_identity(path) for path in (*kept, *(job.source.path for job in jobs)) if path is not None}
+    return {identity(path) for path in (*kept, *(job.source.path for job in jobs)) if path is not None}
 
 
 def _written_among(place: str, others: set[str]) -> bool:
@@ -267,6 +278,8 @@ def _written_among(place: str, others: set[str]) -> bool:
 
 def _has_links(folder: Path) -> bool:
     """Whether a folder has links in it, so that its names do not tell its files."""
+    if is_remote(folder):
+        return False
     try:
         with os.scandir(folder) as entries:
             return any(entry.is_symlink() for entry in entries)
@@ -274,14 +287,9 @@ def _has_links(folder: Path) -> bool:
         return False
 
 
-def _identity(path: Path) -> str:
-    """The one name of a file, links followed."""
-    return os.path.realpath(path)
-
-
 def free_name(path: Path) -> Path:
     """``photo-1.png``, ``photo-2.png`` ...: the first that is free."""
     number = 1
-    while os.path.lexists(free := path.with_name(f"{path.stem}-{number}{path.suffix}")):
+    while is_there(free := path.with_name(f"{path.stem}-{number}{path.suffix}")):
         number += 1
     return free

@@ -23,8 +23,9 @@ from convcli.images.reading import read_header
 from convcli.images.writing import WHITE_16, Encoding, encode
 from convcli.layers import Row
 from convcli.matrices import format_array, read_npy_header
+from convcli.places import is_remote
 from convcli.recipe import Outcome, Recipe
-from convcli.sources import Source
+from convcli.sources import Source, readable
 from convcli.values import format_bytes
 from convcli.words import Alpha, Depth, Range
 
@@ -244,10 +245,10 @@ class Planned(NamedTuple):
 
 def planned_shape(source: Source, task: Task, frame: int | None) -> Planned | None:
     """What is known before an input is read; None for what comes through a pipe or as text."""
-    if source.path is None or not source.path.is_file():
+    if source.path is None or not (is_remote(source.path) or source.path.is_file()):
         return None
     if not source.is_array:
-        header = read_header(source.path, task.recipe.max_pixels, frame=frame)
+        header = read_header(readable(source.path), task.recipe.max_pixels, frame=frame)
         rows = task.recipe.rows(header.shape)
         return Planned(
             task.recipe.memory(header.shape, items=header.frames, copies=task.target.copies),

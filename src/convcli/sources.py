@@ -3,11 +3,13 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from convcli.errors import PictureError, system_words
+from convcli.errors import ConvcliError, PictureError, system_words
 from convcli.matrices import MATRIX_SUFFIXES, parse_matrix, read_array
+from convcli.places import URL, identity, is_private, is_remote, kind_of, place, plain_errors, read_object, walk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from convcli.images.picture import Frames
 
 STREAM = "-"
+ADD_R = "; add -r to look in its folders"
 
 
 class Source(NamedTuple):
@@ -58,7 +61,7 @@ class Group(NamedTuple):
 
     def source(self, name: str) -> Source:
         """One of them."""
-        path = Path(self.folder) / name
+        path = place(self.folder) / name
         return Source(str(path), path, self.root, suffix=split_name(name)[1])
 
 
@@ -90,6 +93,11 @@ class Inputs:
         return any(isinstance(item, Source) and item.is_array for item in self.items)
 
     @property
+    def private(self) -> bool:
+        """Whether any of them is seen by this process alone."""
+        return any(is_private(item.folder if isinstance(item, Group) else item.name) for item in self.items)
+
+    @property
     def pictures(self) -> bool:
         """Whether any of them is a picture."""
         return any(isinstance(item, Group) or not (item.is_array or item.problem) for item in self.items)
@@ -102,6 +110,9 @@ def find_sources(names: Sequence[str], *, recursive: bool = False, output: Path 
     """
     items: list[Source | Group] = []
     for name in names:
+        if URL.match(name):
+            items += _at_url(name, recursive, output)
+            continue
         path = Path(name)
         if name == STREAM:
             items.append(Source(name))
@@ -114,7 +125,7 @@ def find_sources(names: Sequence[str], *, recursive: bool = False, output: Path 
         elif path.is_dir():
             found = list(_pictures_in(name, path, recursive, output))
             if not found:
-                hint = "" if recursive or not _has_folders(path) else "; add -r to look in its folders"
+                hint = "" if recursive or not _has_folders(path) else ADD_R
                 found = [Source(name, path, problem=f"a folder without pictures{hint}")]
             items += found
         else:
@@ -127,11 +138,21 @@ def read_pictures(source: Source, max_pixels: int, *, frame: int | None = None, 
     from convcli.images.reading import read_all, read_frames
 
     if source.path is not None:
-        return read_frames(source.path, max_pixels, frame=frame, threads=threads)
+        return read_frames(readable(source.path), max_pixels, frame=frame, threads=threads)
     data = read_all(sys.stdin.buffer)
     if not data:
         raise PictureError("nothing came in on standard input")
     return read_frames(data, max_pixels, frame=frame, threads=threads)
+
+
+def readable(path: Path) -> Path | bytes:
+    """What a picture is read from: its file, or all that lies at a URL. Raises PictureError."""
+    if not is_remote(path):
+        return path
+    try:
+        return read_object(path)
+    except OSError as error:
+        raise PictureError(_at_store(error)) from None
 
 
 def read_numbers(source: Source, max_pixels: int) -> "NDArray[Any]":
@@ -139,7 +160,8 @@ def read_numbers(source: Source, max_pixels: int) -> "NDArray[Any]":
     if source.text is not None:
         array = parse_matrix(source.text)
     elif source.path is not None:
-        array = read_array(source.path, 4 * max_pixels)
+        with plain_errors() if is_remote(source.path) else nullcontext():
+            array = read_array(source.path, 4 * max_pixels)
     else:
         raise PictureError("is not a file")
     if not 2 <= array.ndim <= 4 or array.size == 0:
@@ -149,12 +171,50 @@ def read_numbers(source: Source, max_pixels: int) -> "NDArray[Any]":
     return array
 
 
+def _at_url(name: str, recursive: bool, output: Path | None) -> Iterator[Source | Group]:
+    """An object, or the pictures below a prefix; a problem for what is not there."""
+    try:
+        path = place(name)
+        if not is_remote(path):
+            yield from find_sources([str(path)], recursive=recursive, output=output).items
+            return
+        kind = kind_of(path)
+        if kind == "file":
+            yield _file(name, path)
+        elif kind == "directory":
+            found: list[Source | Group] = list(_pictures_at(path, recursive, output))
+            hint = "" if recursive or not any(folder != path for folder, _ in walk(path, recursive=True)) else ADD_R
+            yield from found or [Source(name, path, problem=f"a folder without pictures{hint}")]
+        else:
+            yield Source(name, path, problem="no such file")
+    except ConvcliError as error:
+        yield Source(name, problem=str(error).removeprefix(f"{name}: "))
+    except OSError as error:
+        yield Source(name, problem=_at_store(error))
+
+
+def _pictures_at(root: Path, recursive: bool, output: Path | None) -> Iterator[Group]:
+    """The pictures of a remote folder, then, if asked, of those below it."""
+    from convcli.images.formats import PICTURE_SUFFIXES
+
+    for folder, names in walk(root, recursive=recursive):
+        hidden = any(part.startswith(".") for part in folder.relative_to(root).parts)
+        found = sorted(name for name in names if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith("."))
+        own = output is not None and folder != root and (folder == output or output in folder.parents)
+        if found and not hidden and not own:
+            yield Group(str(folder), root, found, links=False)
+
+
+def _at_store(error: OSError) -> str:
+    return "no such file" if isinstance(error, FileNotFoundError) else system_words(error)
+
+
 def _file(name: str, path: Path) -> Source:
     """A file by its suffix, or, where that says nothing, by its first bytes; a problem for what is no picture."""
     from convcli.images.formats import PICTURE_SUFFIXES, READABLE
     from convcli.images.reading import sniff_suffix
 
-    if not path.is_file():  # a pipe, which can't be looked into
+    if not is_remote(path) and not path.is_file():  # a pipe, which can't be looked into
         return Source(name, path)
     if path.suffix.lower() in PICTURE_SUFFIXES + MATRIX_SUFFIXES:
         return Source(name, path, suffix=path.suffix)
@@ -189,7 +249,7 @@ def _pictures_in(folder: str, root: Path, recursive: bool, output: Path | None) 
     if names:
         yield Group(folder, root, sorted(names), links)
     for path in sorted(folders):
-        if not (output and output.exists() and output.samefile(path)):
+        if not (output and identity(output) == identity(Path(path))):
             yield from _pictures_in(path, root, recursive, output)
 
 

@@ -24,6 +24,7 @@ from convcli.images.writing import WHITE, Encoding
 from convcli.jobs import Result, Settings, begin_reading, first_frame
 from convcli.layers import Layer, check_layers
 from convcli.naming import Job, Naming, Plan, check_traces, is_folder, is_template, name_report, output_root
+from convcli.places import forget, is_private, is_remote
 from convcli.recipe import Recipe
 from convcli.sources import STREAM, Group, Inputs, exists, find_sources
 from convcli.values import Measure
@@ -53,11 +54,12 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
     A single picture is decoded while ``ask`` and the modules of the engine, which it needs, are at work: decoders let
     other threads run. Raises ConvcliError for what is wrong before any work.
     """
+    forget()
     inputs = _find(names, common)
-    _check_inputs(names, inputs, common)
+    into_folder = common.output not in (None, "") and is_folder(common.output)
+    naming = Naming(common.output, name, common.file_format, common.in_place, into_folder)
+    _check_inputs(names, inputs, naming, common)
     with ExitStack() as stack:  # its end is waited for, whatever is raised: decoding TIFFs silences stderr
-        into_folder = common.output is not None and is_folder(common.output)
-        naming = Naming(common.output, name, common.file_format, common.in_place, into_folder)
         reading = stack.enter_context(_reading_ahead(inputs, naming, common))
         asked = ask()
         _check_values(inputs, asked, common)
@@ -65,7 +67,7 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
         plan = Plan(inputs, naming, kept)
         _check_outputs(plan, common)
         workers, threads = _share(inputs, common)
-        settings = _settings(common, asked, _encoding(name, common, threads))
+        settings = _settings(naming, common, asked, _encoding(name, common, threads))
         if asked.trace:
             check_traces(plan, asked.trace, [layer.label for layer in asked.layers], kept)
         reports = {
@@ -108,7 +110,8 @@ def _note(result: Result, talk: Talk, journal: "Journal | None", stop: Stop, set
 def _apart(plan: Plan, common: CommonOptions) -> bool:
     """Whether the work is done elsewhere: in processes it is worth it for pictures, if there are several."""
     several = len(plan.inputs) > 1 and not plan.to_stdout and plan.inputs.pictures
-    return common.cluster is not None or common.watch or several
+    private = plan.inputs.private or is_private(common.output or "")
+    return common.cluster is not None or common.watch or (several and not private)
 
 
 def _share(inputs: Inputs, common: CommonOptions) -> tuple[int, int]:
@@ -161,7 +164,7 @@ def _journal(name: str, common: CommonOptions, settings: Settings, asked: Asked)
     from convcli.journal import Journal
 
     root = output_root(common.output)
-    if root is None or not settings.make_folders:
+    if root is None or is_remote(root) or not settings.make_folders:
         raise ConvcliError("--resume: keeps its journal in the output folder; give one, as in -o out/")
     words = [word for key, one in common.typed.items() if key not in WITHOUT_EFFECT for word in one]
     contents = [str(zlib.crc32(path.read_bytes())) for path in asked.kept if path.is_file()]
@@ -196,12 +199,12 @@ def _encoding(name: str, common: CommonOptions, threads: int) -> Encoding:
     )
 
 
-def _settings(common: CommonOptions, asked: Asked, encoding: Encoding) -> Settings:
+def _settings(naming: Naming, common: CommonOptions, asked: Asked, encoding: Encoding) -> Settings:
     return Settings(
         encoding=encoding,
         existing=Existing.OVERWRITE if common.force else common.existing,
         in_place=common.in_place,
-        make_folders=common.output is not None and (is_folder(common.output) or is_template(common.output)),
+        make_folders=naming.into_folder or is_template(common.output or ""),
         dry_run=common.dry_run,
         frame=common.frame,
         preview=shutil.get_terminal_size().columns if common.preview else None,
@@ -212,7 +215,7 @@ def _settings(common: CommonOptions, asked: Asked, encoding: Encoding) -> Settin
     )
 
 
-def _check_inputs(names: Sequence[str], inputs: Inputs, common: CommonOptions) -> None:
+def _check_inputs(names: Sequence[str], inputs: Inputs, naming: Naming, common: CommonOptions) -> None:
     if not names and common.files_from is None:
         raise ConvcliError("INPUT: is missing; give files, folders or --files-from")
     if [*names, *common.listed].count(STREAM) + (common.files_from == STREAM) > 1:
@@ -224,10 +227,10 @@ def _check_inputs(names: Sequence[str], inputs: Inputs, common: CommonOptions) -
     folder = next((one.root for one in inputs.items if isinstance(one, Group)), None)
     if folder and not (common.output or common.in_place):
         raise ConvcliError(f"{folder}: a folder needs -o DIR/ for its results, or --in-place")
-    root = output_root(common.output) if common.output and is_folder(common.output) else None
-    for place in (root, *root.parents) if root else ():
-        if exists(place) and not place.is_dir():
-            raise ConvcliError(f"-o: {common.output}: {place} is a file, not a folder")
+    root = output_root(common.output)
+    for one in (root, *root.parents) if root and naming.into_folder and not is_remote(root) else ():
+        if exists(one) and not one.is_dir():
+            raise ConvcliError(f"-o: {common.output}: {one} is a file, not a folder")
     if common.watch:
         from convcli.watching import check_watching
 

@@ -16,6 +16,7 @@ from convcli.images.formats import format_named
 from convcli.images.png import FAST, parse_packing
 from convcli.images.writing import parse_background
 from convcli.layers import Pool
+from convcli.places import local_path
 from convcli.words import AUTO, MAX_PIXELS, Alpha, Depth, Existing, Range, Reduce
 
 T = TypeVar("T")
@@ -72,10 +73,13 @@ def parse_report(text: str) -> Path:
     """A path whose suffix says the kind of report."""
     from convcli.report import REPORT_SUFFIXES
 
-    path = Path(text)
+    path = local_path(text)
     if path.suffix.lower() not in REPORT_SUFFIXES:
         raise ConvcliError(f"must end in {' '.join(REPORT_SUFFIXES)}, not {text!r}")
     return path
+
+
+parse_local = option_parser(local_path)
 
 
 @option_parser
@@ -252,7 +256,7 @@ class BatchOptions(Options):
         None
     )
     null: Annotated[bool, option(_BATCH, "-0 --null", "Names in lists end in NUL, not in a line.")] = False
-    failed: Annotated[Path | None, option(_BATCH, "--failed FILE", "Write the names of those that failed.")] = None
+    failed: Annotated[Any, option(_BATCH, "--failed FILE", "Write the names of those that failed.", parse_local)] = None
     fail_fast: Annotated[bool, option(_BATCH, "--fail-fast", "Stop at the first failure.")] = False
     watch: Annotated[bool, option(_BATCH, "--watch", "Go on with what arrives in the folders.")] = False
     cluster: Annotated[str | None, option(_BATCH, "--cluster ADDRESS", "On a Dask cluster: tcp://HOST:8786.")] = None

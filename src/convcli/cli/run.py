@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from convcli.cli.options import (
     InputsArg,
     PipelineArg,
     command,
+    parse_local,
 )
 from convcli.cli.targets import check_target, write_target
 from convcli.errors import ConvcliError
@@ -29,7 +30,10 @@ def run_command(
     inputs: InputsArg,
     common: CommonOptions,
     trace: Annotated[
-        Path | None, typer.Option("--trace", metavar="DIR", help="Every layer's maps as a sheet, and its report.")
+        Any,
+        typer.Option(
+            "--trace", metavar="DIR", help="Every layer's maps as a sheet, and its report.", parser=parse_local
+        ),
     ] = None,
     save: Annotated[
         Path | None, typer.Option("--save-pipeline", metavar="FILE", help="Write the stages to a .toml file.")

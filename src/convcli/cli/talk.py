@@ -70,7 +70,7 @@ class Talk:
             print(json.dumps(result.record()), file=stream, flush=True)
         elif result.status in ("written", "planned"):
             for path in result.outputs:
-                write_stdout(os.fsencode(path) + b"\n")
+                write_stdout(os.fsencode(str(path)) + b"\n")
 
     def _words(self, result: Result) -> None:
         name = one_line(result.job.source.name) or "''"

@@ -80,10 +80,10 @@ def read_frames(
         raise PictureError(_reason(error)) from None
 
 
-def read_header(path: Path, max_pixels: int = MAX_PIXELS, *, frame: int | None = None) -> Header:
-    """What the header of a file claims. Raises as :func:`read_frames` does."""
+def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS, *, frame: int | None = None) -> Header:
+    """What the header of a file or its bytes claims. Raises as :func:`read_frames` does."""
     try:
-        with _opened(path) as reader:
+        with _opened(source) as reader:
             wanted = _wanted(reader, frame, max_pixels)
             return Header(*reader.shape(wanted[0]), len(wanted))
     except PictureError:
