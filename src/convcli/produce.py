@@ -249,9 +249,11 @@ def planned_shape(source: Source, task: Task, frame: int | None) -> Planned | No
         return None
     if not source.is_array:
         header = read_header(readable(source.path), task.recipe.max_pixels, frame=frame)
-        rows = task.recipe.rows(header.shape)
+        veil = header.alpha and task.recipe.alpha is Alpha.FILTER
+        shape = (header.shape[0] + veil, *header.shape[1:])
+        rows = task.recipe.rows(shape)
         return Planned(
-            task.recipe.memory(header.shape, items=header.frames, copies=task.target.copies),
+            task.recipe.memory(shape, items=header.frames, copies=task.target.copies),
             tuple(rows),
             rows[-1].output[0] + (header.alpha and goes_with_alpha(task.recipe, rows)),
             header.frames,

@@ -2,11 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from convcli.errors import ConvcliError
+from convcli.jobs import Result
 from convcli.naming import Job, Naming, Plan
+from convcli.places import is_there
 from convcli.sources import Group, Inputs, Source
 
 STEP = 200  # milliseconds between two looks
@@ -24,34 +26,59 @@ def check_watching(names: Sequence[str]) -> None:
         raise ConvcliError("--watch: needs watchfiles; pip install 'convcli[watch]'") from None
 
 
-def watched_jobs(
-    look: Callable[[], Inputs],
-    naming: Naming,
-    kept: Sequence[Path],
-    changes: Iterator[set[Path] | None],
-    made: Collection[Path],
-    *,
-    replace: bool = False,
-) -> Iterator[list[Job]]:
-    """The jobs of each round of changes; of the first, which is None, all that have no output yet or ``replace`` one.
+class Watch:
+    """The jobs of what comes and changes. ``look`` finds the inputs that are there, ``replace`` says that results are
+    to be made anew which are there at the beginning."""
 
-    An output that this run has ``made`` is renewed. What can't be planned becomes jobs with a problem.
-    """
-    for changed in changes:
-        try:
-            inputs = look()
-            if not naming.into_folder:
-                inputs = _without_results(inputs, naming)
-            jobs: list[Job] = []
-            for job in Plan(inputs, naming, kept):
-                new = job.source.path in changed if changed is not None else replace or not _is_done(job)
-                if new and not (job.source.problem and changed is None):
-                    jobs.append(job._replace(renew=job.output in made))
-        except ConvcliError as error:
-            sources = [Source(str(path), path, problem=str(error)) for path in sorted(changed or ())]
-            jobs = [naming.job(source) for source in sources if source.path and source.path.is_file()]
-        if jobs:
-            yield jobs
+    def __init__(self, look: Callable[[], Inputs], naming: Naming, kept: Sequence[Path], *, replace: bool) -> None:
+        self._look, self._naming, self._kept, self._replace = look, naming, kept, replace
+        self._made: dict[Path | None, Path] = {}  # by planned outputs, which --existing rename may have changed
+        self._refused: set[Path] = set()
+
+    def rounds(self, changes: Iterable[set[Path] | None]) -> Iterator[list[Job]]:
+        """The jobs of each round of changes; of the first, which is None, all that have no output yet.
+
+        What this run has made is renewed. An input whose result would be in the place of another's becomes a job with
+        a problem.
+        """
+        for changed in changes:
+            inputs = without(self._look(), self._refused - (changed or set()))
+            try:
+                plan = Plan(inputs, self._naming, self._kept)
+                jobs = [job for job in plan if changed is None or job.source.path in changed]
+            except ConvcliError:
+                jobs = list(self._one_by_one(inputs, changed or set()))
+            if changed is None:
+                jobs = [job for job in jobs if not job.source.problem and (self._replace or not _is_done(job))]
+            if jobs:
+                yield [self._renewed(job) for job in jobs]
+
+    def note(self, result: Result) -> None:
+        """Remember what was written for a job."""
+        output = result.job.output
+        if result.status != "written" or output is None:
+            return
+        if not result.job.split:
+            self._made[output] = result.outputs[0]
+        elif result.job.path(channel=0, frame=0) in result.outputs:  # under no other name
+            self._made[output] = output
+
+    def _renewed(self, job: Job) -> Job:
+        made = self._made.get(job.output)
+        return job if made is None else job._replace(output=made, renew=True)
+
+    def _one_by_one(self, inputs: Inputs, changed: set[Path]) -> Iterator[Job]:
+        """The jobs of changes that can't all be planned together: as many as go with what is there."""
+        waiting = {source.path for source in inputs if source.path in changed}
+        for source in inputs:
+            if source.path is not None and source.path in waiting:
+                waiting.discard(source.path)
+                try:
+                    Plan(without(inputs, waiting | self._refused), self._naming, self._kept)
+                    yield self._naming.job(source)
+                except ConvcliError as error:
+                    self._refused.add(source.path)
+                    yield self._naming.job(source._replace(problem=str(error)))
 
 
 def settled_changes(
@@ -81,23 +108,35 @@ def settled_changes(
         for change, name in found:
             if change != Change.deleted:
                 inside = [(root, folder) for root, folder in places.items() if Path(name).is_relative_to(root)]
-                moments |= {folder / Path(name).relative_to(root): now for root, folder in inside}
+                for root, folder in inside:
+                    moments |= dict.fromkeys(_files_of(folder / Path(name).relative_to(root)), now)
         settled = {path for path, moment in moments.items() if now - moment > SETTLED}
         if settled:
             moments = {path: moment for path, moment in moments.items() if path not in settled}
             yield settled
 
 
+def _files_of(path: Path) -> list[Path]:
+    """A file itself; of a folder, which may have come as a whole, all that is in it."""
+    return [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
+
+
 def _is_done(job: Job) -> bool:
-    return job.output is not None and os.path.lexists(job.path(channel=0, frame=0))
+    return job.output is not None and is_there(job.path(channel=0, frame=0))
 
 
-def _without_results(inputs: Inputs, naming: Naming) -> Inputs:
-    """Inputs but for those that are results of others, made by an earlier run."""
-    results = {naming.job(source).output for source in inputs if not source.problem}
+def without(inputs: Inputs, paths: Collection[Path | None]) -> Inputs:
+    """Inputs but for some."""
     items: list[Source | Group] = []
     for item in inputs.items:
         if isinstance(item, Group):
-            item = item._replace(names=[name for name in item.names if Path(item.folder) / name not in results])
-        items.append(item)
-    return Inputs([item for item in items if not isinstance(item, Group) or item.names])
+            item = item._replace(names=[name for name in item.names if Path(item.folder) / name not in paths])
+            items += [item] if item.names else []
+        elif item.path not in paths or item.path is None:
+            items.append(item)
+    return Inputs(items)
+
+
+def without_results(inputs: Inputs, naming: Naming) -> Inputs:
+    """Inputs but for those that are results of others, made by an earlier run."""
+    return without(inputs, {naming.job(source).output for source in inputs if not source.problem})

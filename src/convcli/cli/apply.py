@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
@@ -23,11 +23,12 @@ from convcli.images.png import FAST
 from convcli.images.writing import WHITE, Encoding
 from convcli.jobs import Result, Settings, begin_reading, first_frame
 from convcli.layers import Layer, check_layers
-from convcli.naming import Job, Naming, Plan, check_traces, is_folder, is_template, name_report, output_root
+from convcli.naming import Naming, Plan, check_traces, is_folder, is_template, name_report, output_root
 from convcli.places import forget, is_private, is_remote
 from convcli.recipe import Recipe
 from convcli.sources import STREAM, Group, Inputs, exists, find_sources
 from convcli.values import Measure
+from convcli.watching import Watch, check_watching, settled_changes, without_results
 from convcli.words import AUTO, Depth, Existing, ExitStatus, Range
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
     other threads run. Raises ConvcliError for what is wrong before any work.
     """
     forget()
-    inputs = _find(names, common)
     into_folder = common.output not in (None, "") and is_folder(common.output)
     naming = Naming(common.output, name, common.file_format, common.in_place, into_folder)
+    inputs = _find(names, naming, common)
     _check_inputs(names, inputs, naming, common)
     with ExitStack() as stack:  # its end is waited for, whatever is raised: decoding TIFFs silences stderr
         reading = stack.enter_context(_reading_ahead(inputs, naming, common))
@@ -80,15 +81,16 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
         talk = Talk(common, None if common.watch else len(inputs), data_on_stdout=plan.to_stdout)
         journal = stack.enter_context(_journal(name, common, settings, asked)) if common.resume else None
         crew = stack.enter_context(_crew(work, workers, inputs, common)) if _apart(plan, common) else None
-        made: set[Path] = set()
-        for jobs in _watched(names, naming, kept, common, stop, made) if common.watch else [plan]:
+        watch = _watch(names, naming, kept, common) if common.watch else None
+        changes = settled_changes(names, recursive=common.recursive, ended=lambda: stop.enough)
+        for jobs in watch.rounds(changes) if watch else [plan]:
             left = journal.remaining(jobs, talk.say) if journal else iter(jobs)
             results = run_jobs(left, crew, stop, work) if crew else run_here(left, work, stop, reading)
             with closing(results):
                 for result in results:
                     _note(result, talk, journal, stop, settings)
-                    if result.status == "written" and result.job.output:
-                        made.add(result.job.output)
+                    if watch:
+                        watch.note(result)
         talk.end(interrupted=stop.signal is not None)
     written = [talk.write_report(reports["--report"])] if "--report" in reports else []
     written += [talk.write_failed(reports["--failed"])] if "--failed" in reports else []
@@ -129,23 +131,17 @@ def _crew(work: Work, workers: int, inputs: Inputs, common: CommonOptions) -> Ab
     return Cluster(common.cluster, work, jobs=common.jobs, inputs=len(inputs))
 
 
-def _watched(
-    names: Sequence[str],
-    naming: Naming,
-    kept: Sequence[Path],
-    common: CommonOptions,
-    stop: Stop,
-    made: Collection[Path],
-) -> Iterator[list[Job]]:
-    from convcli.watching import settled_changes, watched_jobs
-
-    replace = common.force or common.existing is not Existing.ERROR
-    changes = settled_changes(names, recursive=common.recursive, ended=lambda: stop.enough)
-    return watched_jobs(lambda: _find(names, common), naming, kept, changes, made, replace=replace)
+def _watch(names: Sequence[str], naming: Naming, kept: Sequence[Path], common: CommonOptions) -> Watch:
+    replace = common.force or common.existing is Existing.OVERWRITE
+    return Watch(lambda: _find(names, naming, common), naming, kept, replace=replace)
 
 
-def _find(names: Sequence[str], common: CommonOptions) -> Inputs:
-    return find_sources([*names, *common.listed], recursive=common.recursive, output=output_root(common.output))
+def _find(names: Sequence[str], naming: Naming, common: CommonOptions) -> Inputs:
+    root = output_root(common.output)
+    inputs = find_sources([*names, *common.listed], recursive=common.recursive, output=root)
+    if not common.watch or naming.into_folder:
+        return inputs
+    return without_results(inputs, naming)
 
 
 @contextmanager
@@ -232,11 +228,11 @@ def _check_inputs(names: Sequence[str], inputs: Inputs, naming: Naming, common: 
         if exists(one) and not one.is_dir():
             raise ConvcliError(f"-o: {common.output}: {one} is a file, not a folder")
     if common.watch:
-        from convcli.watching import check_watching
-
         check_watching([*names, *common.listed])
         if common.in_place or common.dry_run:
             raise ConvcliError(f"--watch: does not go with {'--in-place' if common.in_place else '--dry-run'}")
+        if is_private(common.output or ""):
+            raise ConvcliError(f"--watch: what is in {common.output} ends with the run; give a folder")
     if common.in_place and common.output:
         raise ConvcliError("--in-place: takes no -o; choose one of them")
 

@@ -100,7 +100,7 @@ class Talk:
         """The report file; whether it could be written."""
         results = self.kept
         outcomes = [one.outcome for one in results]
-        rows = [one.rows if one else () for one in outcomes]
+        rows = [seen.rows if (seen := one.outcome or one.planned) else () for one in results]
         ranges = [range_text(one.spread(), one.lost(), one.range) if one else "" for one in outcomes]
         text = render([one.record() for one in results], rows, ranges, path.suffix.lower())
         return self._write("--report", path, text.encode(errors="backslashreplace"))
