@@ -14,6 +14,7 @@ from convcli.engine.conv import as_bias, as_weight, result_dtype
 from convcli.engine.correlate import Correlation, correlate
 from convcli.engine.pad import parse_boundary
 from convcli.engine.pool import Pooling, pool
+from convcli.engine.shapes import Window
 from convcli.engine.store import Store
 from convcli.errors import ConvcliError
 from convcli.images.picture import LUMA
@@ -31,7 +32,8 @@ def plain_store(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Store:
 
 
 class Chain:
-    """Layers with all that their computation needs besides cells; notes how each was computed."""
+    """Layers with all that their computation needs besides cells; notes how each was computed. ``wholes`` are their
+    windows over a picture that the cells are a part of."""
 
     def __init__(
         self,
@@ -41,8 +43,10 @@ class Chain:
         method: str = AUTO,
         threads: int | None = None,
         constant: Callable[[float], float] = float,
+        wholes: Sequence[Window] = (),
     ) -> None:
         self.layers, self.unit = layers, unit
+        self._wholes = {id(layer): whole for layer, whole in zip(layers, wholes, strict=False)}
         self.method, self.threads, self.constant = method, threads, constant
         self.methods: list[str] = []
         self.plans: list[str] = []
@@ -123,6 +127,7 @@ class Chain:
             as_bias(np.multiply(offset, self.unit), groups if combine else len(weight)),
             groups,
             combine,
+            self._wholes.get(id(layer)),
         )
 
     def _dense(self, layer: Dense, cells: Array) -> Array:

@@ -4,9 +4,12 @@ import errno
 import os
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO
 
 from convcli.places import is_remote, write_object
 
@@ -16,31 +19,34 @@ OLD = 86_400  # seconds after which a temporary file is left over, whoever made 
 UNWRITABLE = errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, getattr(errno, "EDQUOT", errno.ENOSPC)
 
 
-def write_file(path: Path, data: bytes | Iterable[bytes], *, overwrite: bool, durable: bool = False) -> None:
+Contents = bytes | Iterable[bytes] | Callable[[BinaryIO], None]  # whole, in pieces, or what writes them
+
+
+def write_file(path: Path, data: Contents, *, overwrite: bool, durable: bool = False) -> None:
     """Write beside the target under a temporary name, then rename: the target is the old file or the new one, whole.
 
-    ``data`` may come in pieces.
     Without ``overwrite`` a target that is there, or comes meanwhile, is left alone and FileExistsError raised. A
     replaced file's mode is kept, a link is followed, a device or pipe written to. ``durable`` waits until the disk has
     it. Raises OSError; nothing is left behind then. A URL is put whole.
     """
     if is_remote(path):
-        write_object(path, data, overwrite=overwrite)
+        write_object(path, _pieces(data), overwrite=overwrite)
         return
-    pieces = [data] if isinstance(data, bytes) else data
     target = Path(os.path.realpath(path)) if overwrite else path
     mode = None
     if overwrite and target.exists():
         if not target.is_file():
             with target.open("wb") as file:
-                file.writelines(pieces)
+                file.writelines(_pieces(data))
             return
         mode = target.stat().st_mode & 0o7777
     temporary = target.parent / f"{TEMPORARY_PREFIX}{_host()}-{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}"
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(temporary, flags, 0o666 if mode is None else mode & 0o600), "wb") as file:
-            file.writelines(pieces)
+        with open(temporary, "w+b", opener=partial(_create, mode=0o666 if mode is None else mode & 0o600)) as file:
+            if callable(data):
+                data(file)
+            else:
+                file.writelines(_pieces(data))
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -54,6 +60,21 @@ def write_file(path: Path, data: bytes | Iterable[bytes], *, overwrite: bool, du
         temporary.unlink(missing_ok=True)
     if durable:
         _sync_folder(target.parent)
+
+
+def _create(name: str, _flags: int, mode: int) -> int:
+    """A descriptor of a file that was not there."""
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+
+
+def _pieces(data: Contents) -> Iterable[bytes]:
+    """The pieces of a file."""
+    if callable(data):
+        with TemporaryFile() as file:
+            data(file)
+            file.seek(0)
+            return [file.read()]
+    return [data] if isinstance(data, bytes) else data
 
 
 def _rename_to_new(temporary: Path, target: Path) -> None:

@@ -35,11 +35,13 @@ def filter_picture(
     usual: Range = Range.CLIP,
     extent: Extent | None = None,
     watch: Watcher | None = None,
+    beneath: slice = slice(None),
 ) -> tuple[Picture, Outcome]:
     """The picture that a recipe makes of one, in its own dtype or the one given, floats being fractions of white.
 
     ``usual`` is the range where the recipe has none, ``extent`` what ``minmax`` is to stretch, if more than this
-    picture. ``watch(number, label, maps)`` sees what each layer gives. Raises ShapeError where a layer does not fit,
+    picture. ``watch(number, label, maps)`` sees what each layer gives. ``beneath`` are the rows that ``--mix`` lays the
+    result over. Raises ShapeError where a layer does not fit,
     PictureError where the result would be too large.
     """
     dtype = np.dtype(dtype or picture.pixels.dtype)
@@ -58,7 +60,7 @@ def filter_picture(
     finish = _Finish(recipe.range or usual, source.white, white_of(dtype), dtype, extent)
     veiled = None if source.opaque() and _keeps_opaque(recipe) else alpha
     if veiled is not None or recipe.linear or recipe.mix != 1 or watch or finish.choice is Range.MINMAX:
-        original = color, alpha
+        original = color[:, :, beneath], alpha if alpha is None else alpha[:, :, beneath]
         if veiled is not None:
             color, alpha = _run_veiled(chain, recipe, color, veiled, watch)
         else:
@@ -172,7 +174,9 @@ def _chain(recipe: Recipe, unit: float) -> Chain:
     def constant(boundary: float) -> float:
         return float(_decode_srgb(np.array(boundary))) if recipe.linear else boundary
 
-    return Chain(recipe.layers, unit, method=recipe.method, threads=recipe.threads, constant=constant)
+    return Chain(
+        recipe.layers, unit, method=recipe.method, threads=recipe.threads, constant=constant, wholes=recipe.wholes
+    )
 
 
 def _finished(rows: list[Row], chain: Chain) -> tuple[Row, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcli.errors import ConvcliError, PictureError, StorageError, system_words, unexpected
-from convcli.files import UNWRITABLE, clear_left_over, write_file
+from convcli.files import UNWRITABLE, Contents, clear_left_over, write_file
 from convcli.images.formats import FORMATS
 from convcli.images.writing import USUAL, Encoding
 from convcli.layers import Row
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from convcli.images.picture import Frames, Picture
     from convcli.produce import Planned, Product, Task
     from convcli.recipe import Outcome, Recipe
+    from convcli.strips import Strips
 
 
 class Settings(NamedTuple):
@@ -128,6 +129,14 @@ def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames
     targets = [_target(one, settings) for one in targets if not _skipped([one], settings)]
     if settings.dry_run:
         return Result(job, "planned", outputs=tuple(targets), planned=planned, size=_file_size(job.source))
+    if targets and not (settings.trace or settings.preview) and (strips := _strips(job, recipe, settings)):
+        with strips:
+            path = _write(targets[0], strips.write, settings)
+        remarks = tuple(strips.remarks)
+        done = Result(
+            job, "written", outputs=(path,), outcome=strips.outcome(), notices=strips.notices, remarks=remarks
+        )
+        return done._replace(size=strips.size)
     watch = Trace(settings.trace, settings, job, [layer.label for layer in recipe.layers]) if settings.trace else None
     made = _produce(job, recipe, settings, watch, reading)
     if watch:
@@ -163,6 +172,9 @@ def plan_job(job: Job, recipe: "Recipe", settings: Settings) -> "Planned | None"
     from convcli.produce import check_memory, planned_shape
 
     planned = planned_shape(job.source, _task(job, recipe, settings), settings.frame)
+    if planned is not None and (strips := _strips(job, recipe, settings)):
+        with strips:
+            planned = planned._replace(memory=strips.memory)
     if planned is not None:
         check_memory(planned.memory, settings.max_memory)
     return planned
@@ -176,6 +188,16 @@ def _all_targets(job: Job, planned: "Planned | None", settings: Settings) -> lis
     counts = {"channel": range(planned.channels), "frame": range(first, first + planned.frames)}
     channels, frames = (counts[name] if name in job.split else range(1) for name in NUMBERED)
     return [job.path(channel=channel, frame=frame) for frame in frames for channel in channels]
+
+
+def _strips(job: Job, recipe: "Recipe", settings: Settings) -> "Strips | None":
+    """The strips that a large TIFF goes in."""
+    path = job.source.path
+    if job.target is not FORMATS["TIFF"] or path is None or job.source.is_array or is_remote(path):
+        return None
+    from convcli.strips import in_strips
+
+    return in_strips(path, _task(job, recipe, settings), settings.frame)
 
 
 def _task(job: Job, recipe: "Recipe", settings: Settings) -> "Task":
@@ -257,7 +279,7 @@ def _target(output: Path, settings: Settings) -> Path:
     return output
 
 
-def _write(output: Path, data: Iterable[bytes], settings: Settings) -> Path:
+def _write(output: Path, data: Contents, settings: Settings) -> Path:
     """Write whole or not at all; a name that is taken meanwhile is an error, or another name with ``rename``."""
     overwrite = settings.in_place or settings.existing is Existing.OVERWRITE
     try:

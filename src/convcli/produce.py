@@ -144,7 +144,7 @@ def _develop(
     veiled_gray = channels == source.pixels.shape[2] == 2 and source.alpha and recipe.alpha is Alpha.FILTER
     maps = channels not in PICTURE_CHANNELS and not veiled_gray and CHANNEL not in task.split
     floats = target.is_array or maps
-    dtype = np.float32 if floats else _dtype(source.pixels.dtype, recipe, target)
+    dtype = np.float32 if floats else stored_dtype(source.pixels.dtype, recipe, target)
     usual = Range.NONE if floats else Range.CLIP
     picture, outcome = filter_picture(source, recipe, dtype=dtype, usual=usual, extent=whole, watch=watch)
     if maps and not target.is_array:
@@ -161,7 +161,7 @@ def _develop(
     return one_by_one, outcome, picture.notices
 
 
-def _dtype(own: np.dtype[Any], recipe: Recipe, target: Format) -> Any:
+def stored_dtype(own: np.dtype[Any], recipe: Recipe, target: Format) -> Any:
     """How the result of a picture of some dtype is stored."""
     if recipe.depth is not None:
         return DTYPES[recipe.depth]
@@ -221,7 +221,7 @@ def _from_array(array: Array, task: Task, watch: Watcher | None) -> Product:
         return Product([Part(pieces)], outcome, notices, tuple(remarks), pictures[0])
     choice = recipe.range or Range.CLIP
     planes = picture_from_array(result, unit, any_channels=split)
-    stored = _dtype(array.dtype, recipe, target)
+    stored = stored_dtype(array.dtype, recipe, target)
     picture, extent = store_picture(planes, choice, stored)
     pictures = [picture]
     if split:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
+from convcli.engine.shapes import Window
 from convcli.engine.threads import cores
 from convcli.errors import PictureError
 from convcli.layers import Layer, Row, Shape, report_rows
@@ -21,7 +22,7 @@ class Recipe:
     """Everything asked for but the files.
 
     ``range`` None means: clip for picture files, none for arrays; ``depth`` None: the input's, as far as the file of
-    the result can hold it.
+    the result can hold it. ``wholes`` are the layers' windows over the picture that a strip is of.
     """
 
     layers: tuple[Layer, ...]
@@ -34,6 +35,7 @@ class Recipe:
     method: str = AUTO
     threads: int | None = None
     max_pixels: int = MAX_PIXELS
+    wholes: tuple[Window, ...] = ()
 
     def rows(self, shape: Shape, itemsize: int = 4) -> list[Row]:
         """The shape report over colours ``(C, H, W)``; PictureError if a layer's output has too many pixels."""

@@ -151,7 +151,11 @@ def _reading_ahead(inputs: Inputs, naming: Naming, common: CommonOptions) -> "It
     if source is None or source.problem or common.dry_run or common.resume or common.existing is Existing.SKIP:
         yield None
         return
-    frame = first_frame(naming.job(source), common.frame, in_place=common.in_place)
+    job = naming.job(source)
+    if job.target is FORMATS["TIFF"]:  # which may go in strips
+        yield None
+        return
+    frame = first_frame(job, common.frame, in_place=common.in_place)
     with ThreadPoolExecutor(1) as pool:
         yield begin_reading(pool, source, common.max_pixels, frame, common.threads)
 

@@ -31,7 +31,8 @@ class Correlation(NamedTuple):
     """A convolution brought to one form: cells ``(N, C, H, W, P)``, weight ``(O, C/groups, kh, kw)``, pads in numbers.
 
     ``combine`` makes one response of a group's outputs; the bias, one number for each output channel of the result,
-    is added after that.
+    is added after that. Where the cells are a part of a picture, ``whole`` is the window over all of it, for which the
+    method is chosen: another one might round otherwise.
     """
 
     cells: Array
@@ -41,6 +42,7 @@ class Correlation(NamedTuple):
     bias: Array | None = None
     groups: int = 1
     combine: Combine | None = None
+    whole: Window | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -102,7 +104,9 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
     """Compute ``ask`` into ``store``, whose array has its shape; the plan that was followed comes back."""
     workers = check_threads(threads)
     problem = ask.problem(store.array.dtype.kind in "iu")
-    plan = make_plan(problem, method)
+    plan = make_plan(problem._replace(window=ask.whole or ask.window), method)
+    if METHODS[plan.method].refuses(problem):
+        plan = make_plan(problem, method)
     if 0 in ask.shape:
         return plan
     seconds = next(one.seconds for one in plan.candidates if one.method == plan.method)

@@ -79,14 +79,18 @@ def _exif(image: Any) -> bytes | None:
     return bytes(data) or None
 
 
+BIG_TIFF = b"+"  # 43 in a header, which is 42 otherwise
+
+
 def exif_of_tiff(file: BinaryIO, place: int) -> bytes | None:
     """The tags that describe the picture in a TIFF's directory at a place, as EXIF data."""
     from PIL import Image
 
     file.seek(0)
-    order = file.read(2)
+    start = file.read(4)
     tags = Image.Exif()
-    tags.endian = "<" if order == b"II" else ">"
+    tags.endian = "<" if start[:2] == b"II" else ">"
+    tags.bigtiff = BIG_TIFF in start
     file.seek(0)
     tags.load_from_fp(file, place)
     return _describing(tags)

@@ -77,7 +77,7 @@ def read_frames(
     except (PictureError, MemoryError):
         raise
     except Exception as error:  # damaged files raise whatever their decoder stumbles over
-        raise PictureError(_reason(error)) from None
+        raise PictureError(reason(error)) from None
 
 
 def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS, *, frame: int | None = None) -> Header:
@@ -89,7 +89,7 @@ def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS, *, frame: in
     except PictureError:
         raise
     except Exception as error:
-        raise PictureError(_reason(error)) from None
+        raise PictureError(reason(error)) from None
 
 
 class _Images:
@@ -337,7 +337,7 @@ def sniff_suffix(path: Path) -> str | None:
     return found.suffixes[0] if found else None
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The system's words, or those of the decoder, made one clause."""
     if isinstance(error, IsADirectoryError | FileNotFoundError):
         return "is a folder" if isinstance(error, IsADirectoryError) else "no such file"

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from math import prod
+from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcli.engine.threads import check_threads
@@ -34,6 +35,8 @@ COMPRESSIONS = 1, 8, 32773, 32946  # none, deflate, PackBits, deflate's older nu
 GRAY_IS_INK, GRAY, RGB = 0, 1, 2  # photometric interpretations
 PREMULTIPLIED, STRAIGHT = 1, 2  # kinds of extra samples that are alpha
 APART = 2  # planes
+STRIP = 1 << 18  # bytes of rows that are deflated together
+Text = tuple[int, str, int, bytes, bool]  # of a directory, as tifffile takes it
 INCH, CENTIMETRE = 2, 3  # units of resolution
 
 
@@ -66,11 +69,31 @@ class Pages:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._lock = Lock()
+        self._metadata: dict[int, tuple[Metadata, tuple[str, ...]]] = {}
+        self.size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        self._pages: Any = _tifffile().TiffFile(file).pages
+        self._pages: Any = tifffile().TiffFile(file).pages
 
     def __len__(self) -> int:
         return len(self._pages)
+
+    def page(self, number: int) -> Any:
+        """The library's page."""
+        return self._pages[number]
+
+    def is_upright(self, number: int) -> bool:
+        """Whether a page is stored as it is to be seen."""
+        return _orientation(self._pages[number]) == 1
+
+    def stored(self, place: int, count: int) -> bytes:
+        """Some bytes of the file; threads may ask side by side."""
+        with self._lock:
+            self._file.seek(place)
+            data = self._file.read(count)
+        if len(data) < count:
+            raise PictureError("truncated picture: it is shorter than its header says")
+        return data
 
     def knows(self, number: int) -> bool:
         """Whether a page is read here: grey or RGB, of a compression that needs no other library."""
@@ -88,8 +111,6 @@ class Pages:
 
     def read(self, number: int) -> Picture:
         """One page."""
-        import numpy as np
-
         page = self._pages[number]
         if page.photometric not in (GRAY_IS_INK, GRAY, RGB):
             kind = getattr(page.photometric, "name", page.photometric)
@@ -100,7 +121,13 @@ class Pages:
             if "imagecodecs" in str(error):
                 raise PictureError(f"its compression, {page.compression.name}, needs convcli[codecs]") from None
             raise
-        pixels = _in_rows(page, pixels)
+        return self.picture(number, _in_rows(page, pixels))
+
+    def picture(self, number: int, pixels: "NDArray[Any]") -> Picture:
+        """The picture of a page's samples ``(H, W, C)``, or of some rows of them."""
+        import numpy as np
+
+        page = self._pages[number]
         if pixels.dtype.kind == "f":
             pixels, white = pixels.astype(np.float32, copy=False), 1.0
         elif pixels.dtype in (np.uint8, np.uint16):
@@ -114,15 +141,18 @@ class Pages:
         if alpha == PREMULTIPLIED:
             pixels = _straight(pixels, white)
         pixels = turned_upright(pixels.astype(pixels.dtype.newbyteorder("="), copy=False), _orientation(page))
-        notices, exif = [], None
+        if number not in self._metadata:
+            self._metadata[number] = self._described(page)
+        return Picture(pixels, white, alpha is not None, *self._metadata[number])
+
+    def _described(self, page: Any) -> tuple[Metadata, tuple[str, ...]]:
+        """What describes a page, and what is wrong with that."""
         try:
-            exif = exif_of_tiff(self._file, page.offset)
+            return _metadata(page)._replace(exif=exif_of_tiff(self._file, page.offset)), ()
         except MemoryError:
             raise
         except Exception:  # as of other formats: it can hold anything
-            notices.append("damaged EXIF data is ignored")
-        metadata = _metadata(page)._replace(exif=exif)
-        return Picture(pixels, white, alpha is not None, metadata, tuple(notices))
+            return _metadata(page), ("damaged EXIF data is ignored",)
 
 
 def _tag(page: Any, code: int, default: Any) -> Any:
@@ -184,36 +214,42 @@ def encode_tiff(pictures: Sequence[Picture], threads: int | None = None) -> byte
     """The bytes of a TIFF of uint8, uint16 or float32 pictures, a page each, deflated; EXIF data are the first's."""
     import numpy as np
 
-    tifffile = _tifffile()
     buffer = io.BytesIO()
-    exif = [_exif_tags(one.metadata.exif) for one in pictures]
-    with tifffile.TiffWriter(buffer, byteorder="<", bigtiff=False) as writer:
+    exif = [tag_directories(one.metadata.exif) for one in pictures]
+    with tifffile().TiffWriter(buffer, byteorder="<", bigtiff=False) as writer:
         for picture, (_, texts) in zip(pictures, exif, strict=True):
-            dpi, icc, xmp = picture.metadata.dpi, picture.metadata.icc, picture.metadata.xmp
             pixels = picture.pixels if picture.pixels.dtype.kind == "u" else picture.pixels.astype(np.float32)
             writer.write(
                 pixels if pixels.shape[2] > 1 else pixels[..., 0],
-                photometric="rgb" if picture.color.shape[2] == 3 else "minisblack",
-                planarconfig="contig" if pixels.shape[2] > 1 else None,
-                extrasamples=["unassalpha"] if picture.alpha else None,
-                compression="zlib",
                 compressionargs={"level": 1},
-                predictor=pixels.dtype.kind == "u",
-                rowsperstrip=max(1, (1 << 18) // max(1, pixels[0].nbytes)),
+                rowsperstrip=max(1, STRIP // max(1, pixels[0].nbytes)),
                 maxworkers=check_threads(threads),
-                resolution=dpi,
-                resolutionunit="INCH" if dpi else None,
-                iccprofile=icc,
-                extratags=[*texts, *([(XMP, "B", len(xmp), xmp, True)] if xmp else [])],
-                metadata=None,
-                software=False,
+                **page_options(picture, texts),
             )
     if inside := exif[0][0]:
-        _add_directories(buffer, inside)
+        write_directories(buffer, inside)
     return buffer.getvalue()
 
 
-def _exif_tags(data: bytes | None) -> tuple[dict[int, dict[int, Any]], list[tuple[int, str, int, bytes, bool]]]:
+def page_options(picture: Picture, texts: list[Text]) -> dict[str, Any]:
+    """What a page says of itself, as tifffile takes it."""
+    dpi, icc, xmp = picture.metadata.dpi, picture.metadata.icc, picture.metadata.xmp
+    return {
+        "photometric": "rgb" if picture.color.shape[2] == 3 else "minisblack",
+        "planarconfig": "contig" if picture.pixels.shape[2] > 1 else None,
+        "extrasamples": ["unassalpha"] if picture.alpha else None,
+        "compression": "zlib",
+        "predictor": picture.pixels.dtype.kind == "u",
+        "resolution": dpi,
+        "resolutionunit": "INCH" if dpi else None,
+        "iccprofile": icc,
+        "extratags": [*texts, *([(XMP, "B", len(xmp), xmp, True)] if xmp else [])],
+        "metadata": None,
+        "software": False,
+    }
+
+
+def tag_directories(data: bytes | None) -> tuple[dict[int, dict[int, Any]], list[Text]]:
     """EXIF data as the directories inside, by the tag that leads to each, and texts for the TIFF's own directory."""
     from PIL import Image
 
@@ -228,14 +264,15 @@ def _exif_tags(data: bytes | None) -> tuple[dict[int, dict[int, Any]], list[tupl
     return {}, []
 
 
-def _add_directories(buffer: io.BytesIO, inside: dict[int, dict[int, Any]]) -> None:
+def write_directories(buffer: BinaryIO, inside: dict[int, dict[int, Any]]) -> None:
     """Directories at the end of a little-endian TIFF, and behind them its first one once more, with entries that lead
     to them: tifffile writes no such entries."""
-    whole = buffer.getvalue()
-    (place,) = struct.unpack_from("<I", whole, 4)
-    (count,) = struct.unpack_from("<H", whole, place)
-    entries: list[bytes] = [whole[place + 2 + 12 * one :][:12] for one in range(count)]
-    following = whole[place + 2 + 12 * count :][:4]
+    buffer.seek(4)
+    (place,) = struct.unpack("<I", buffer.read(4))
+    buffer.seek(place)
+    (count,) = struct.unpack("<H", buffer.read(2))
+    entries = [buffer.read(12) for _ in range(count)]
+    following = buffer.read(4)
     for tag, values in inside.items():
         start = _even_end(buffer)
         buffer.write(_directory(values, start))
@@ -250,7 +287,7 @@ def _add_directories(buffer: io.BytesIO, inside: dict[int, dict[int, Any]]) -> N
     buffer.write(struct.pack("<I", start))
 
 
-def _even_end(buffer: io.BytesIO) -> int:
+def _even_end(buffer: BinaryIO) -> int:
     """The end of a file, at an even place, as a directory's must be."""
     buffer.write(b"\0" * (buffer.seek(0, io.SEEK_END) % 2))
     return buffer.tell()
@@ -268,9 +305,9 @@ def _directory(values: dict[int, Any], place: int) -> bytes:
     return bytes(directory.tobytes(place))
 
 
-def _tifffile() -> Any:
+def tifffile() -> Any:
     """The library; what is wrong is said once, by us."""
-    import tifffile
+    import tifffile as library
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    return tifffile
+    return library

@@ -63,7 +63,7 @@ def encode(frames: Frames | Picture, target: Format, encoding: Encoding = USUAL)
     if isinstance(frames, Picture):
         frames = Frames([frames])
     notices: list[str] = []
-    pictures = [_fitted(one, target, encoding, notices) for one in frames.pictures]
+    pictures = [fitted(one, target, encoding, notices) for one in frames.pictures]
     frames = replace(frames, pictures=pictures)
     if len({one.pixels.shape for one in pictures}) > 1 and target.name != "TIFF":
         raise PictureError(f"its frames have different sizes, which {target.name} can't hold; write TIFF, or {{frame}}")
@@ -76,7 +76,7 @@ def encode(frames: Frames | Picture, target: Format, encoding: Encoding = USUAL)
     return [_saved(frames, target, encoding)], notices
 
 
-def _fitted(picture: Picture, target: Format, encoding: Encoding, notices: list[str]) -> Picture:
+def fitted(picture: Picture, target: Format, encoding: Encoding, notices: list[str]) -> Picture:
     """The picture as a format can hold it: alpha laid over the background, 16 bits brought to 8, metadata left out."""
     import numpy as np
 
