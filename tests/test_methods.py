@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import convcli
 import oracle
 from convcli.engine import correlate, plan, pool, problem, shapes
+from convcli.engine import threads as sharing
 from convcli.engine.conv import picture_filter
 from convcli.engine.methods import METHODS, box_sum, fft, im2col, row_gemm, separable, shift_add
 from convcli.engine.pad import Border
@@ -1074,3 +1076,17 @@ def test_a_large_box_costs_hardly_more_than_a_small_one():
     for method in ("box-sum", "fft"):
         assert seconds(60, method) < 10 * seconds(5, method)
     assert convcli.plan_conv(x, np.ones((60, 60)), padding="same").method in ("box-sum", "separable", "fft")
+
+
+def test_blas_is_held_to_one_thread_beside_ours(monkeypatch):
+    for name in sharing._BLAS_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+    def counts():
+        return {one["num_threads"] for one in threadpool_info() if one["internal_api"] == "openblas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        before = counts()
+        with sharing.single_blas, sharing.single_blas:
+            assert counts() <= {1}
+        assert counts() == before
