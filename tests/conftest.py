@@ -1,18 +1,24 @@
 """Fixtures: the program as a process and in this one, and the sample pictures."""
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ |= {"COLUMNS": "80", "NO_COLOR": "1", "TERMINAL_WIDTH": "80", "_TYPER_FORCE_DISABLE_TERMINAL": "1"}
+# As the program asks for itself before NumPy is there; PyTorch and ImageMagick, the peers, heed the last.
+os.environ |= {f"{name}_THREADS": "1" for name in ("OPENBLAS_NUM", "MKL_NUM", "BLIS_NUM", "VECLIB_MAXIMUM", "OMP_NUM")}
 
 import pytest
 from hypothesis import settings
 
-from convcli.cli.app import main
+from convcli.cli import app, apply
+from pictures import tree
 
 settings.register_profile("convcli", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("convcli")
@@ -43,16 +49,73 @@ def run(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[bytes]"]:
     return call
 
 
+BUILD, BUILT = app._build, {}  # type: ignore[var-annotated]
+
+
+def build_once(name: str, *more: Any) -> Any:
+    """A command of the program, which a process builds once; so does this one."""
+    if name not in BUILT:
+        BUILT[name] = BUILD(name, *more)
+    return BUILT[name]
+
+
+@contextmanager
+def piped_in(data: bytes) -> Iterator[None]:
+    """Standard input with something in it."""
+    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        file.write(data)
+        file.seek(0)
+        before = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            with open(0, closefd=False) as stdin:
+                patch.setattr(sys, "stdin", stdin)
+                yield
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+
+
 @pytest.fixture
 def invoke(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> Callable[..., Outcome]:
-    """``invoke("edge", "a.png")``: the program in this process, in ``tmp_path``."""
+    """``invoke("edge", "a.png", input=b"")``: the program in this process, in ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(app, "_build", build_once)
 
-    def call(*args: Any) -> Outcome:
+    def call(*args: Any, input: bytes | None = None) -> Outcome:
         capfdbinary.readouterr()
-        status = main(list(map(os.fspath, args)))
+        with piped_in(input) if input is not None else nullcontext():
+            status = app.main(list(map(os.fspath, args)))
         return Outcome(status, *capfdbinary.readouterr())
 
     return call
+
+
+@pytest.fixture
+def refused(invoke: Callable[..., Outcome], tmp_path: Path) -> Callable[..., str]:
+    """``refused(status, *args)``: the one line, after checking that it is one and that nothing was written.
+
+    Nor is anything printed, unless there is a ``table`` to be.
+    """
+
+    def call(status: int, *args: Any, table: bool = False) -> str:
+        before = tree(tmp_path)
+        done = invoke(*args)
+        line = done.stderr.decode()
+        assert done.status == status, line
+        assert table or done.stdout == b""
+        assert re.fullmatch(r"convcli: \S[^\n]*\S\n", line), line
+        assert "Traceback" not in line
+        assert "CONVCLI_DEBUG" not in line  # as is said of what nobody thought of
+        assert tree(tmp_path) == before
+        return line.removeprefix("convcli: ").removesuffix("\n")
+
+    return call
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several pictures are worked on in this process, for tests that ask nothing of the processes they usually have."""
+    monkeypatch.setattr(apply, "_apart", lambda *_: False)

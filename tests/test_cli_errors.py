@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from convcli.kernels.named import NAMED
+from pictures import chunk
 
 
 def picture(path, shape=(5, 6)):
@@ -22,36 +23,11 @@ def picture(path, shape=(5, 6)):
     return path
 
 
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def png_that_claims(width, height):
     """A PNG file of 69 bytes, whatever its header says."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 2).ljust(12, b"\0"))
     return data + chunk(b"IEND", b"")
-
-
-def tree(folder):
-    return {str(one.relative_to(folder)): one.read_bytes() if one.is_file() else None for one in folder.rglob("*")}
-
-
-@pytest.fixture
-def refused(invoke, tmp_path):
-    """``refused(status, *args)``: the one line, after checking that it is one and that nothing was written."""
-
-    def call(status, *args):
-        before = tree(tmp_path)
-        done = invoke(*args)
-        line = done.stderr.decode()
-        assert (done.status, done.stdout) == (status, b"")
-        assert re.fullmatch(r"convcli: \S[^\n]*\S\n", line)
-        assert "Traceback" not in line
-        assert tree(tmp_path) == before
-        return line.removeprefix("convcli: ").removesuffix("\n")
-
-    return call
 
 
 @pytest.fixture
@@ -333,9 +309,9 @@ def test_a_folder_as_kernel(refused, a, tmp_path):
 @pytest.mark.parametrize(
     ("data", "word"), [(b"", b"empty"), (b"1 2; 3", b"row 2"), (b"\xff\xfe", b"UTF-8"), (b"hello", b"hello")]
 )
-def test_a_bad_kernel_from_standard_input(data, word, run, a):
-    done = run("filter", "a.png", "-k", "-", input=data)
-    assert (done.returncode, done.stdout) == (2, b"")
+def test_a_bad_kernel_from_standard_input(data, word, invoke, a):
+    done = invoke("filter", "a.png", "-k", "-", input=data)
+    assert (done.status, done.stdout) == (2, b"")
     assert re.fullmatch(rb"convcli: -k: [^\n]*" + word + rb"[^\n]*\n", done.stderr)
 
 

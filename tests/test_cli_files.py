@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pictures import files, tree
+
 ODD_NAMES = [
     "a b.png",
     " .png",
@@ -35,19 +37,6 @@ def picture(path, level=100):
 def level(path):
     with Image.open(path) as image:
         return np.asarray(image)[0, 0].tolist()
-
-
-def tree(folder):
-    """Every path below a folder and what it holds."""
-    found = {}
-    for one in sorted(folder.rglob("*")):
-        name = str(one.relative_to(folder))
-        found[name] = str(one.readlink()) if one.is_symlink() else one.read_bytes() if one.is_file() else None
-    return found
-
-
-def files(folder):
-    return [name for name, data in tree(folder).items() if data is not None]
 
 
 NEGATIVE = ("filter", "-k", "-1", "--bias", "1", "-q")  # level 100 becomes 155
@@ -540,12 +529,12 @@ def test_a_process_as_a_file(a, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, b"b.png\n", b"")
 
 
-def test_a_leading_dash_is_explained_or_taken(run, tmp_path):
+def test_a_leading_dash_is_explained_or_taken(invoke, tmp_path):
     picture(tmp_path / "-x.png")
-    assert run("edge", "-q", "--", "-x.png").stdout == b"-x.edge.png\n"
-    assert run("edge", "-q", "./-x.png", "-f").stdout == b"-x.edge.png\n"
-    done = run("edge", "-x.png")
-    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+    assert invoke("edge", "-q", "--", "-x.png").stdout == b"-x.edge.png\n"
+    assert invoke("edge", "-q", "./-x.png", "-f").stdout == b"-x.edge.png\n"
+    done = invoke("edge", "-x.png")
+    assert (done.status, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
     assert b"-x" in done.stderr
 
 

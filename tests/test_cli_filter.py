@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 import oracle
 from convcli.engine.methods import METHODS
 from convcli.kernels.named import NAMED
+from pictures import load, save
 
 RNG = np.random.default_rng(2)
 GREY = RNG.integers(0, 256, (11, 13), np.uint8)
@@ -76,16 +77,6 @@ MAGNITUDES = {
     "prewitt": [PREWITT, np.transpose(PREWITT)],
     "roberts": [[[1, 0], [0, -1]], [[0, 1], [-1, 0]]],
 }
-
-
-def save(path, pixels, **options):
-    Image.fromarray(np.asarray(pixels)).save(path, **options)
-    return path
-
-
-def load(source):
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        return np.asarray(image)
 
 
 def text(array):
@@ -324,9 +315,9 @@ def test_a_colour_picture_as_kernel(matrix, tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"1 2 3; 4 5 6", b"1 2 3\n4 5 6\n", b"[[1,2,3],[4,5,6]]", b"3x2: 1,2,3,4,5,6\n"])
-def test_a_kernel_from_standard_input(data, run):
-    done = run("filter", text(NUMBERS), "-k", "-", "-p", "valid", "-q", input=data)
-    assert (done.returncode, done.stderr) == (0, b"")
+def test_a_kernel_from_standard_input(data, invoke):
+    done = invoke("filter", text(NUMBERS), "-k", "-", "-p", "valid", "-q", input=data)
+    assert (done.status, done.stderr) == (0, b"")
     np.testing.assert_array_equal(numbers(done.stdout), correlate(NUMBERS, WIDE, padding="valid"))
 
 

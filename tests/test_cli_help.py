@@ -78,13 +78,22 @@ def test_help_is_grouped(run):
 
 
 @pytest.mark.parametrize("args", [(), ("-h",)])
-def test_bare_and_short_help_are_the_same(args, run):
-    done, full = run(*args), run("--help")
-    assert (done.returncode, done.stdout, done.stderr) == (0, full.stdout, b"")
+def test_bare_and_short_help_are_the_same(args, invoke):
+    done, full = invoke(*args), invoke("--help")
+    assert done == (0, full.stdout, b"")
+
+
+PAGES = {}  # those with -h, by command
+
+
+@pytest.fixture
+def brief(invoke):
+    """``brief("edge")``: what ``convcli edge -h`` gives, asked for once."""
+    return lambda name: PAGES.get(name) or PAGES.setdefault(name, invoke(name, "-h"))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_an_example(name, invoke):
+def test_every_command_has_help_with_an_example(name, invoke, brief):
     done = invoke(name, "--help")
     assert (done.status, done.stderr) == (0, b"")
     lines = lines_of(done.stdout)
@@ -93,12 +102,12 @@ def test_every_command_has_help_with_an_example(name, invoke):
     example = re.search(r"Example: (convcli .*)", page)
     assert example
     assert example[1].startswith(f"convcli {name}")
-    assert invoke(name, "-h") == done
+    assert brief(name) == done
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_filters_show_their_arguments_and_options(name, invoke):
-    page = " ".join(invoke(name, "-h").stdout.decode().replace("│", " ").split())
+def test_filters_show_their_arguments_and_options(name, brief):
+    page = " ".join(brief(name).stdout.decode().replace("│", " ").split())
     if NAMED[name].parameters:
         assert f"Arguments and defaults: {NAMED[name].usage}" in page
     missing = [option for option in SHARED + FILTERS if not re.search(rf"(^|\s){option}(\s|,|$)", page)]
@@ -106,8 +115,8 @@ def test_filters_show_their_arguments_and_options(name, invoke):
 
 
 @pytest.mark.parametrize(("name", "more"), [("filter", FILTERS), ("pool", POOLS)])
-def test_filter_and_pool_show_their_options(name, more, invoke):
-    page = " ".join(invoke(name, "-h").stdout.decode().replace("│", " ").split())
+def test_filter_and_pool_show_their_options(name, more, brief):
+    page = " ".join(brief(name).stdout.decode().replace("│", " ").split())
     missing = [option for option in SHARED + more if not re.search(rf"(^|\s){option}(\s|,|$)", page)]
     assert missing == []
     assert ("--boundary" in page) == (name == "filter")
@@ -136,7 +145,7 @@ def test_the_help_of_a_name_with_arguments(invoke):
     assert b"gaussian:sigma=1,size=2*ceil(3*sigma)+1" in done.stdout
 
 
-@pytest.mark.parametrize("columns", ["40", "60", "200"])
+@pytest.mark.parametrize("columns", ["40", "200"])
 def test_help_at_other_widths(columns, run):
     env = {"COLUMNS": columns, "TERMINAL_WIDTH": columns}
     for args in (("--help",), ("edge", "--help")):

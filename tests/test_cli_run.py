@@ -11,6 +11,7 @@ from PIL import Image, ImageSequence
 
 import convcli
 from convcli.engine.threads import free_memory
+from pictures import files, load, save, tree
 
 RNG = np.random.default_rng(5)
 GREY = RNG.integers(0, 256, (12, 15), np.uint8)
@@ -40,17 +41,6 @@ ROW_TYPES = {
 MAPS = "gray | conv 3x3 out=5 init=random seed=3 | relu"
 
 
-def save(path, pixels, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(pixels)).save(path, **options)
-    return path
-
-
-def load(source):
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        return np.asarray(image)
-
-
 def planes(pixels):
     """Codes as ``(C, H, W)`` fractions of white in float64."""
     white = np.iinfo(pixels.dtype).max
@@ -64,14 +54,6 @@ def expected(pipeline, pixels):
 
 def codes(values, white=255):
     return np.clip(np.rint(np.moveaxis(np.atleast_3d(values), 0, 2).squeeze() * white), 0, white)
-
-
-def tree(folder):
-    return {str(one.relative_to(folder)): one.read_bytes() if one.is_file() else None for one in folder.rglob("*")}
-
-
-def files(folder):
-    return sorted(name for name, data in tree(folder).items() if data is not None)
 
 
 def check_types(row):
@@ -100,6 +82,12 @@ def tile_at(sheet, plane, scale=None):
 
 
 @pytest.fixture
+def refused(refused):
+    """``refused(status, *args)``: the one line of ``convcli run``."""
+    return lambda status, *args: refused(status, "run", *args)
+
+
+@pytest.fixture
 def grey(tmp_path):
     return save(tmp_path / "grey.png", GREY)
 
@@ -107,24 +95,6 @@ def grey(tmp_path):
 @pytest.fixture
 def color(tmp_path):
     return save(tmp_path / "color.png", COLOR)
-
-
-@pytest.fixture
-def refused(invoke, tmp_path):
-    """``refused(status, *args)``: the one line, after checking that it is one and that nothing was written."""
-
-    def call(status, *args):
-        before = tree(tmp_path)
-        done = invoke("run", *args)
-        line = done.stderr.decode()
-        assert (done.status, done.stdout) == (status, b""), line
-        assert re.fullmatch(r"convcli: \S[^\n]*\S\n", line), line
-        assert "Traceback" not in line
-        assert "unexpected" not in line
-        assert tree(tmp_path) == before
-        return line.removeprefix("convcli: ").removesuffix("\n")
-
-    return call
 
 
 # What is computed
@@ -694,16 +664,16 @@ def test_stdout_holds_the_path_only(invoke, grey):
 
 
 @pytest.mark.parametrize("pipeline", ["blur | maxpool 2", MAPS])
-def test_pipes_give_the_bytes_of_the_file(pipeline, run, grey, tmp_path):
-    assert run("run", pipeline, "grey.png", "-q", "-o", "a.png").returncode == 0
+def test_pipes_give_the_bytes_of_the_file(pipeline, invoke, grey, tmp_path):
+    assert invoke("run", pipeline, "grey.png", "-q", "-o", "a.png").status == 0
     want = (tmp_path / "a.png").read_bytes()
     for args, data in (
         (("-",), grey.read_bytes()),
         (("-", "-o", "-"), grey.read_bytes()),
         (("grey.png", "-o", "-"), b""),
     ):
-        done = run("run", pipeline, *args, "-q", input=data)
-        assert (done.returncode, done.stderr) == (0, b"")
+        done = invoke("run", pipeline, *args, "-q", input=data)
+        assert (done.status, done.stderr) == (0, b"")
         assert done.stdout.startswith(b"\x89PNG")
         np.testing.assert_array_equal(load(done.stdout), load(want))
 
@@ -711,9 +681,9 @@ def test_pipes_give_the_bytes_of_the_file(pipeline, run, grey, tmp_path):
 @pytest.mark.parametrize(
     ("name", "magic"), [("npy", b"\x93NUMPY"), ("npz", b"PK"), ("tiff", b"II*"), ("jpeg", b"\xff\xd8")]
 )
-def test_pipes_in_other_formats(name, magic, run, grey):
-    done = run("run", MAPS, "-", "-o", "-", "--format", name, input=grey.read_bytes())
-    assert done.returncode == 0
+def test_pipes_in_other_formats(name, magic, invoke, grey):
+    done = invoke("run", MAPS, "-", "-o", "-", "--format", name, input=grey.read_bytes())
+    assert done.status == 0
     assert done.stdout.startswith(magic)
     assert b"- -> standard output" in done.stderr
     if name == "npy":
@@ -856,10 +826,10 @@ def test_a_trace_of_a_folder_has_a_folder_for_each_input(invoke, tmp_path):
     assert files(tmp_path / "t") == ["a/01-relu.json", "a/01-relu.png", "sub/a/01-relu.json", "sub/a/01-relu.png"]
 
 
-def test_a_trace_of_pipes_and_matrices(run, grey, tmp_path):
-    done = run("run", "relu", "-", "-q", "--trace", "t", input=grey.read_bytes())
+def test_a_trace_of_pipes_and_matrices(invoke, grey, tmp_path):
+    done = invoke("run", "relu", "-", "-q", "--trace", "t", input=grey.read_bytes())
     assert load(done.stdout).shape == GREY.shape
-    assert run("run", "relu", "[1 -1]", "-q", "--trace", "t").stdout == b"1 0\n"
+    assert invoke("run", "relu", "[1 -1]", "-q", "--trace", "t").stdout == b"1 0\n"
     assert files(tmp_path / "t") == [f"{one}/01-relu.{kind}" for one in ("matrix", "stdin") for kind in ("json", "png")]
 
 

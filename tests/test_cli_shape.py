@@ -1,6 +1,7 @@
 """``convcli shape`` as it is typed: sizes, sums, what an output sees, layers as matrices, reports, bad input."""
 
 import csv
+import functools
 import html
 import json
 import re
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 import convcli
+from pictures import load, save
 
 RNG = np.random.default_rng(6)
 ROW = {
@@ -36,22 +38,14 @@ LINE = np.array([255, 217, 0], int)  # of an overlay
 NET = "conv 7x7 out=64 stride=2 padding=3 | relu | maxpool 2"
 
 
-def save(path, pixels):
-    Image.fromarray(np.asarray(pixels)).save(path)
-    return path
-
-
-def load(path):
-    with Image.open(path) as image:
-        return np.asarray(image)
-
-
-def tree(folder):
-    return {str(one.relative_to(folder)): one.read_bytes() if one.is_file() else None for one in folder.rglob("*")}
-
-
 def types(value):
     return [type(one) for one in value] if isinstance(value, list) else type(value)
+
+
+@pytest.fixture
+def refused(refused):
+    """``refused(*args)``: the one line of ``convcli shape``, of status 2."""
+    return functools.partial(refused, 2, "shape")
 
 
 @pytest.fixture
@@ -74,24 +68,6 @@ def data(invoke):
         done = invoke("shape", *args, "--json")
         assert (done.status, done.stderr) == (0, b"")
         return json.loads(done.stdout)
-
-    return call
-
-
-@pytest.fixture
-def refused(invoke, tmp_path):
-    """``refused(*args)``: the one line of status 2; nothing written, nothing on stdout unless there is a ``table``."""
-
-    def call(*args, table=False):
-        before = tree(tmp_path)
-        done = invoke("shape", *args)
-        line = done.stderr.decode()
-        assert done.status == 2, line
-        assert re.fullmatch(r"convcli: \S[^\n]*\S\n", line), line
-        assert "unexpected" not in line
-        assert table or done.stdout == b""
-        assert tree(tmp_path) == before
-        return line.removeprefix("convcli: ").removesuffix("\n")
 
     return call
 

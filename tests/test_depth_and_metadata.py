@@ -24,6 +24,7 @@ from PIL import Image, ImageCms, JpegImagePlugin
 from scipy import ndimage
 
 import convcli
+from pictures import chunk, chunks_of
 
 MAGICK = next((one for one in ("convert-im6.q16", "magick") if shutil.which(one)), "")
 needs_magick = pytest.mark.skipif(not MAGICK, reason="ImageMagick is not installed")
@@ -65,10 +66,6 @@ def blocks():
 def thick(pixels):
     """``(H, W, C)``, also of one channel."""
     return pixels if pixels.ndim == 3 else pixels[..., None]
-
-
-def chunk(kind, data=b""):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def packed(codes, depth):
@@ -114,17 +111,6 @@ def png_of(codes, depth=None, color_type=None, kind=MIXED, *, interlaced=False, 
     chunks = [*before, *((b"IDAT", one) for one in pieces), *after, (b"IEND", b"")]
     header = png_header(codes.shape[1], codes.shape[0], depth, color_type, int(interlaced))
     return header + b"".join(chunk(*one) for one in chunks)
-
-
-def chunks_of(source):
-    """The kinds and contents of a PNG's chunks."""
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    place, found = 8, []
-    while place < len(data):
-        (length,) = struct.unpack(">I", data[place : place + 4])
-        found.append((data[place + 4 : place + 8], data[place + 8 : place + 8 + length]))
-        place += 12 + length
-    return found
 
 
 def entries(order, tags, place):
@@ -279,7 +265,7 @@ class Many(NamedTuple):
 
 
 @pytest.fixture
-def many(invoke, tmp_path):
+def many(invoke, here, tmp_path):
     """``many({"a word": data}, "tif")``: what ``identity`` makes of files, whatever they hold, in one format."""
 
     def call(files, suffix, *options):
@@ -1087,7 +1073,7 @@ def test_the_orientation_is_baked_in_and_no_longer_said(kind, many):
 
 
 @pytest.mark.parametrize("target", ["png", "jpg", "webp", "tif"])
-def test_a_turned_picture_stays_turned_in_another_format(target, invoke, tmp_path):
+def test_a_turned_picture_stays_turned_in_another_format(target, invoke, here, tmp_path):
     kinds = {"JPEG": np.uint8, "PNG": np.uint8, "16-bit RGB PNG": np.uint16, "WEBP": np.uint8}
     for number, (kind, dtype) in enumerate(kinds.items()):
         pixels = blocks().astype(dtype) * (257 if dtype == np.uint16 else 1)

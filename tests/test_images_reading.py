@@ -20,25 +20,17 @@ from convcli.images.reading import read_picture
 from convcli.kernels.reading import read_kernel
 from convcli.layers import Filter
 from convcli.recipe import Recipe
-from pictures import encoded
+from pictures import chunk, encoded, noise
 
 MAKE, ORIENTATION, X_RESOLUTION = 0x010F, 0x0112, 0x011A
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GRAY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]
 
 
-def noise(*shape, dtype=np.uint8):
-    return np.random.default_rng(11).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-
-
 def saved(image, file_format, **options):
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
-
-
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png_of(width, height, depth, color_type, rows, *chunks):

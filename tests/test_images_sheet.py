@@ -50,8 +50,8 @@ def is_paper(pixels):
 
 def grays(sheet, least=0, most=255):
     """Where the sheet has a pure grey, which its paper has not; nor have its letters, but for their brightest, 240."""
-    first = sheet.pixels[..., :1]
-    return (sheet.pixels == first).all(axis=-1) & (first[..., 0] >= least) & (first[..., 0] <= most)
+    red, green, blue = np.moveaxis(sheet.pixels, 2, 0)
+    return (red == green) & (red == blue) & (red >= least) & (red <= most)
 
 
 @pytest.mark.parametrize("stretch", [True, False])
@@ -157,12 +157,9 @@ def test_memory_is_taken_for_one_map_at_a_time():
     "shape",
     [
         (1, 3000, 4000),
-        (10, 3000, 4000),
-        (300, 300, 300),
-        (900, 320, 320),
+        (10, 1500, 2000),
         (2000, 200, 100),
         (4096, 127, 128),
-        (4096, 50, 50),
         (1000, 1, 500),
         (1000, 500, 1),
         (64, 14, 14),

@@ -22,7 +22,7 @@ from convcli.files import write_file
 from convcli.images.formats import format_named, format_of
 from convcli.images.picture import Metadata, Picture
 from convcli.images.reading import read_picture
-from pictures import encoded, encoded_and_said
+from pictures import chunks_of, encoded, encoded_and_said, noise
 
 MAKE = 0x010F
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -33,10 +33,6 @@ def exif_bytes(maker="maker"):
     exif = Image.Exif()
     exif[MAKE] = maker
     return exif.tobytes().removeprefix(b"Exif\0\0")
-
-
-def noise(*shape, dtype=np.uint8):
-    return np.random.default_rng(11).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
 def picture_of(pixels, metadata=None):
@@ -58,20 +54,6 @@ def read_back(data, channels, dtype):
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     order = {2: [0, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]  # OpenCV has BGRA, also for grey with alpha
     return decoded[..., order]
-
-
-def chunks_of(data):
-    """The chunks of a PNG file in order, every length and CRC checked."""
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    place, found = 8, []
-    while place < len(data):
-        (length,) = struct.unpack(">I", data[place : place + 4])
-        kind, body = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
-        assert len(body) == length
-        assert struct.unpack(">I", data[place + 8 + length : place + 12 + length])[0] == zlib.crc32(kind + body)
-        found.append((kind, body))
-        place += 12 + length
-    return found
 
 
 def assert_whole_stream(data, height, line):

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import convcli
 import oracle
 from convcli.engine import correlate, plan, pool, problem, shapes
+from convcli.engine import threads as sharing
 from convcli.engine.conv import picture_filter
 from convcli.engine.methods import METHODS, box_sum, fft, im2col, row_gemm, separable, shift_add
 from convcli.engine.pad import Border
@@ -453,15 +455,16 @@ def test_small_tiles_leave_no_seams(tiles, method, walk):
         kernels += [SMOOTH, SMOOTH[:, ::-1], np.array([[1, 0, 2], [0, 0, 0], [-1, 0, -2]])]
     if method not in ("box-sum", "separable"):
         kernels += [DENSE, RNG.integers(-9, 10, (9, 13))]
+    codes, values = (WIDE, WIDE_FLOATS) if tiles == "few" else (WIDE[:60, :50], WIDE_FLOATS[:60, :50])
     for kernel in kernels:
-        want, noise = whole(WIDE, kernel, **walk), reach_of(WIDE_FLOATS, kernel[None] / 7)
+        want, noise = whole(codes, kernel, **walk), reach_of(values, kernel[None] / 7)
         with small_tiles(*TILES[tiles]), trusted():
-            got, asked = filtered(WIDE, kernel, method, **walk)
-            floats, _ = filtered(WIDE_FLOATS, kernel / 7, method, **walk)
+            got, asked = filtered(codes, kernel, method, **walk)
+            floats, _ = filtered(values, kernel / 7, method, **walk)
             cuts = seams(method, asked)
         assert cuts > (0, 0) if tiles == "few" else min(cuts) >= 1
         np.testing.assert_array_equal(got, want)
-        assert_near(floats, whole(WIDE_FLOATS, kernel / 7, **walk), noise)
+        assert_near(floats, whole(values, kernel / 7, **walk), noise)
 
 
 @each_method
@@ -651,14 +654,15 @@ def test_spoilt_cells_reach_their_windows_alone(kind, spoils, holes, outputs, ke
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kernel", [SMOOTH / 9, np.full((3, 3), 0.1), DENSE / 9, np.zeros((3, 3))], ids=list("sbdz"))
 def test_spoilt_cells_in_every_tile(tiny, method, kernel, value):
-    spoilt = WIDE_FLOATS[:, :50].copy()
+    clean = WIDE_FLOATS[:48, :50]
+    spoilt = clean.copy()
     places = np.s_[5::13, 3::9, 0]
     spoilt[places] = value
     try:
         got, _ = filtered(spoilt, kernel, method, boundary="wrap")
     except ConvcliError:
         return
-    plain, _ = filtered(WIDE_FLOATS[:, :50], kernel, method, boundary="wrap")
+    plain, _ = filtered(clean, kernel, method, boundary="wrap")
     with np.errstate(invalid="ignore"):
         want = whole(spoilt, kernel, boundary="wrap")
     assert_near(got, want, 20)
@@ -1072,3 +1076,17 @@ def test_a_large_box_costs_hardly_more_than_a_small_one():
     for method in ("box-sum", "fft"):
         assert seconds(60, method) < 10 * seconds(5, method)
     assert convcli.plan_conv(x, np.ones((60, 60)), padding="same").method in ("box-sum", "separable", "fft")
+
+
+def test_blas_is_held_to_one_thread_beside_ours(monkeypatch):
+    for name in sharing._BLAS_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+    def counts():
+        return {one["num_threads"] for one in threadpool_info() if one["internal_api"] == "openblas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        before = counts()
+        with sharing.single_blas, sharing.single_blas:
+            assert counts() <= {1}
+        assert counts() == before

@@ -1,5 +1,6 @@
 """What the README shows is what happens."""
 
+import contextlib
 import re
 import shlex
 import shutil
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from convcli.cli.app import main
+
+SAMPLES = Path(__file__).parents[1] / "sample_images"
 README = (Path(__file__).parents[1] / "README.md").read_text()
 CONSOLE = [
     (command, output)
@@ -22,22 +26,29 @@ SHELL = [
 ]
 
 
-@pytest.fixture
-def files(tmp_path, samples, invoke):
-    shutil.copy(samples / "coffee.jpg", tmp_path / "photo.jpg")
-    shutil.copy(samples / "chelsea.png", tmp_path / "photo.png")
-    (tmp_path / "photos" / "trip").mkdir(parents=True)
-    shutil.copy(samples / "coffee.jpg", tmp_path / "photos" / "trip" / "one.jpg")
-    (tmp_path / "kernel.csv").write_text("1,2,1\n2,4,2\n1,2,1\n")
-    shutil.copy(samples / "chelsea.png", tmp_path / "before.png")
-    assert invoke("emboss", "before.png", "-o", "after.png").status == 0
-    for name in ("sky.png", "cutout.png"):
-        shutil.copy(samples / "chelsea.png", tmp_path / name)
-    shutil.copy(samples / "coffee.jpg", tmp_path / "other.jpg")
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory):
+    """The files that the README speaks of, parts of sample pictures."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "photos" / "trip").mkdir(parents=True)
+    with Image.open(SAMPLES / "coffee.jpg") as coffee, Image.open(SAMPLES / "chelsea.png") as cat:
+        for name in ("photo.jpg", "other.jpg", "photos/trip/one.jpg"):
+            coffee.crop((200, 100, 440, 260)).save(folder / name)
+        for name in ("photo.png", "before.png", "sky.png", "cutout.png"):
+            cat.crop((90, 60, 290, 220)).save(folder / name)
+    (folder / "kernel.csv").write_text("1,2,1\n2,4,2\n1,2,1\n")
     first, second = (Image.new("RGB", (9, 9), color) for color in ("red", "blue"))
-    first.save(tmp_path / "dance.gif", save_all=True, append_images=[second])
-    assert invoke("edge", "photo.png").status == 0
-    (tmp_path / "learned.json").write_text('{"kernel": [[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]}')
+    first.save(folder / "dance.gif", save_all=True, append_images=[second])
+    (folder / "learned.json").write_text('{"kernel": [[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]}')
+    for command in (["emboss", "before.png", "-o", "after.png", "-q"], ["edge", "photo.png", "-q"]):
+        with contextlib.chdir(folder):
+            assert main(command) == 0
+    return folder
+
+
+@pytest.fixture
+def files(stock, tmp_path, invoke):
+    shutil.copytree(stock, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize(("command", "output"), CONSOLE, ids=[command for command, _ in CONSOLE])

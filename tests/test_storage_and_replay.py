@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image, ImageDraw, ImageFont, features
 
 from convcli.images.picture import Frames, Picture
-from pictures import encoded
+from pictures import chunks_of, encoded
 
 LAPLACE_8 = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]], float)
 COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -73,19 +73,6 @@ def deflater(request, monkeypatch):
 
 
 # ---- PNG: exact, whatever the packing ----
-
-
-def chunks_of(data):
-    """The chunks of a PNG in order, each checksum looked at."""
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    place, found = 8, []
-    while place < len(data):
-        length, kind = struct.unpack(">I4s", data[place : place + 8])
-        body = data[place + 8 : place + 8 + length]
-        assert struct.unpack(">I", data[place + 8 + length : place + 12 + length]) == (zlib.crc32(kind + body),)
-        found.append((kind, body))
-        place += 12 + length
-    return found
 
 
 def unfiltered(stream, height, line, step):
@@ -632,8 +619,8 @@ def test_a_kernel_that_was_learned_with_its_bias(invoke, samples, desk):
 
 
 @pytest.mark.parametrize("kernel", [b"1 0 -1\n2 0 -2\n", b"[[1, 2], [3, 4]]", b"[[[[1]], [[2]], [[-3]]]]"])
-def test_a_kernel_from_a_pipe(kernel, run, invoke, desk):
-    assert run("filter", "a.png", "-k", "-", "-o", "made.png", input=kernel, cwd=desk).returncode == 0
+def test_a_kernel_from_a_pipe(kernel, invoke, desk):
+    assert invoke("filter", "a.png", "-k", "-", "-o", "made.png", input=kernel).status == 0
     assert invoke("filter", "a.png", "-k", kernel.decode(), "-o", "want.png", "-q").status == 0
     assert invoke("replay", "made.png", "a.png", "-o", "got.png", "-q").status == 0
     with Image.open(desk / "want.png") as want, Image.open(desk / "got.png") as got:
@@ -833,10 +820,10 @@ def test_what_is_no_filtering_of_a_picture_is_refused(text, claim, invoke, desk)
 
 
 @pytest.mark.parametrize("kernel", ["' -'", "'- '", "/dev/stdin"])
-def test_a_claim_reads_no_standard_input(kernel, claim, run, desk):
+def test_a_claim_reads_no_standard_input(kernel, claim, invoke, desk):
     claim(f"filter -k {kernel}")
-    done = run("replay", "evil.png", "a.png", "-o", "got.png", input=b"1 2 1", cwd=desk)
-    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+    done = invoke("replay", "evil.png", "a.png", "-o", "got.png", input=b"1 2 1")
+    assert (done.status, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
     assert not (desk / "got.png").exists()
 
 
