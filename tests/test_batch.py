@@ -758,7 +758,7 @@ def test_two_runs_at_once_leave_every_file_whole(start, tmp_path):
 
 
 @linux
-@pytest.mark.parametrize(("whole", "kills"), [(True, 8), (False, 4)], ids=["with its workers", "alone"])
+@pytest.mark.parametrize(("whole", "kills"), [(True, 15), (False, 5)], ids=["with its workers", "alone"])
 def test_kill_leaves_every_target_old_or_new_and_whole(whole, kills, start, run, tmp_path):
     count, size, chance = 24, 48, random.Random(whole)
     names = album(tmp_path / "in", count, size)
@@ -961,14 +961,21 @@ def test_a_terminal_has_a_bar(quiet, tmp_path):
     assert (b"\x1b[2K" in said) == (not quiet)
 
 
-def test_a_second_try_takes_over_what_the_first_wrote_and_nothing_else(tmp_path):
-    """A worker may die between writing its file and saying so."""
-    from convcli.batch import _second_try
+def test_it_shows_whether_a_worker_that_died_had_written(tmp_path):
+    """It may die between writing its file and saying so."""
+    from convcli.batch import _handed_out
+    from convcli.crew import was_written
     from convcli.images.formats import FORMATS
+    from convcli.jobs import Settings
     from convcli.naming import Job
     from convcli.sources import Source
 
-    job = Job(Source("a.png"), tmp_path / "b.png", FORMATS["PNG"])
-    assert _second_try(job).renew
-    (tmp_path / "b.png").write_bytes(b"somebody's")
-    assert not _second_try(job).renew
+    settings = Settings()
+    job = _handed_out(Job(Source("a.png"), tmp_path / "b.png", FORMATS["PNG"]), settings)
+    assert not was_written(job, settings)
+    (tmp_path / "b.png").write_bytes(b"by the worker")
+    assert was_written(job, settings)
+    job = _handed_out(job, settings)
+    assert not was_written(job, settings)
+    (tmp_path / "b.png").write_bytes(b"by another one")
+    assert was_written(job, settings)

@@ -444,20 +444,20 @@ def test_the_mode_of_a_replaced_file_is_kept(tmp_path, mode):
     assert target.read_bytes() == b"new"
 
 
-def test_a_private_file_is_never_readable_meanwhile(tmp_path, monkeypatch):
+def test_a_private_file_is_never_readable_meanwhile(tmp_path):
     target = tmp_path / "old"
     target.write_bytes(b"old")
     target.chmod(0o600)
-    seen, write = [], os.fdopen
+    seen = []
 
-    def spy(handle, *arguments, **options):
-        seen.append(stat.S_IMODE(os.fstat(handle).st_mode))
-        return write(handle, *arguments, **options)
+    def write(file):
+        seen.append(stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+        file.write(b"secret")
 
-    monkeypatch.setattr(os, "fdopen", spy)
-    write_file(target, b"secret", overwrite=True)
+    write_file(target, write, overwrite=True)
     assert seen
     assert not seen[0] & 0o077
+    assert target.read_bytes() == b"secret"
 
 
 def test_a_link_is_followed(tmp_path):

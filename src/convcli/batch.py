@@ -10,18 +10,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from itertools import islice
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcli.crew import Crew, Work, kill_workers
-from convcli.jobs import Result, run_job
-from convcli.naming import Job
-from convcli.places import is_remote, is_there, list_once
+from convcli.jobs import Result, Settings, run_job
+from convcli.naming import Job, free_name
+from convcli.places import is_remote, is_there, list_once, state_of
+from convcli.words import Existing
 
 if TYPE_CHECKING:
     from convcli.images.picture import Frames
 
 BUFFER = 64  # tasks whose results may wait for a slow one before them
-WINDOW = 2  # tasks under way for each worker: none waits for work, and few are lost
 PAUSE = 0.2  # seconds between two looks at whether there was a signal
 GRACE = 2.0  # seconds that running jobs have to finish after Ctrl-C
 
@@ -69,10 +69,10 @@ def run_here(jobs: Iterable[Job], work: Work, stop: Stop, reading: "Future[Frame
 
 
 class Task(NamedTuple):
-    """Some jobs under way, as they would be tried again, and about how much memory they take."""
+    """Some jobs under way, and about how much memory they take."""
 
-    again: Sequence[Job]
-    future: "Future[list[Result]]"
+    jobs: Sequence[Job]
+    future: "Future[Any]"
     memory: float
 
 
@@ -80,7 +80,8 @@ def run_jobs(jobs: Iterable[Job], crew: Crew, stop: Stop, work: Work) -> Generat
     """The results in the order of the jobs. No more tasks are under way than a window and the memory have room for,
     nor wait for a slow one before them than fit into a buffer."""
     waiting, most = _tasks(jobs, crew, work), work.settings.max_memory
-    window, longest = (WINDOW * crew.workers, BUFFER) if not work.settings.fail_fast else (crew.workers, crew.workers)
+    hasty = work.settings.fail_fast
+    window, longest = (crew.workers, crew.workers) if hasty else (crew.window * crew.workers, BUFFER)
     queue: deque[Task] = deque()
     following = next(waiting, None)
     while True:
@@ -89,16 +90,18 @@ def run_jobs(jobs: Iterable[Job], crew: Crew, stop: Stop, work: Work) -> Generat
             task, memory = following
             if under_way and memory + sum(one.memory for one in under_way) > most:
                 break
-            task = [_looked_up(job) for job in task]
-            queue.append(Task([_second_try(job) for job in task], crew.submit(task), memory))
+            task = [_handed_out(job, work.settings) for job in task]
+            queue.append(Task(task, crew.submit(task), memory))
             under_way.append(queue[-1])
             following = next(waiting, None)
         if not queue:
             return
         if queue[0].future.done():
-            again, future, _ = queue.popleft()
+            done, future, _ = queue.popleft()
             if not (stop.enough and (future.cancelled() or future.exception())):
-                yield from crew.results(again, future)
+                yield from crew.results(done, future)
+                if crew.lost:
+                    return
         else:
             wait([task.future for task in under_way], PAUSE, FIRST_COMPLETED)
             if stop.impatient():
@@ -114,17 +117,12 @@ def _tasks(jobs: Iterable[Job], crew: Crew, work: Work) -> Iterator[tuple[list[J
         yield task, sum(map(work.memory, task)) if limited else 0.0
 
 
-def _looked_up(job: Job) -> Job:
-    """The job with what a listing of its remote folder tells, so that no worker has to ask for each object."""
-    if job.output is None or not is_remote(job.output) or job.split:
+def _handed_out(job: Job, settings: Settings) -> Job:
+    """The job with what is at its output now: by that it shows later whether a worker that died had written it."""
+    if job.output is None or (is_remote(job.output) and settings.existing is Existing.OVERWRITE):
         return job
     list_once(job.output.parent)
-    return job._replace(there=is_there(job.output))
-
-
-def _second_try(job: Job) -> Job:
-    """The job for the case that its worker dies: with what may have been written by then, if nothing is there now."""
-    if job.output is None:
-        return job
-    there = is_there(job.path(channel=0, frame=0)) if job.there is None else job.there
-    return job._replace(renew=job.renew or not there, there=None)
+    anew = job.split or job.renew or settings.in_place
+    if settings.existing is Existing.RENAME and not anew and is_there(job.output):
+        job = job._replace(chosen=free_name(job.output))
+    return job._replace(before=state_of(job.path(channel=0, frame=0), exact=settings.in_place))

@@ -6,20 +6,23 @@ lost worker wrote is written again.
 
 import logging
 import platform
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from convcli import __version__
-from convcli.crew import CRASHED, Work
-from convcli.errors import ConvcliError, one_line, unexpected
+from convcli.crew import CRASHED, Work, was_written, written_before
+from convcli.errors import ConvcliError, one_line
 from convcli.jobs import Result
 from convcli.naming import Job
-from convcli.places import below
+from convcli.places import below, is_remote
+
+Made = list[Result | None]
 
 PATIENCE = 10  # seconds in which a scheduler, and one worker, must be there
 LARGEST = 16  # jobs in a task: half a second for photographs
@@ -29,13 +32,18 @@ SHARE = 8  # tasks for each worker at least, so that none waits for the last one
 class Cluster:
     """The workers at a scheduler's address. Raises ConvcliError if there are none, or they can't do the work."""
 
+    window = 1  # a task that waits behind one that kills its worker would be suspected as well
     shares_memory = False
+    lost = False
 
     def __init__(self, address: str, work: Work, *, jobs: int | None, inputs: int) -> None:
         self._address, self._folder = address, Path.cwd()
         settings = work.settings
         trace = settings.trace and self._folder / settings.trace
-        self._lost = False
+        self._suspects: set[Job] = set()
+        self._in_place = settings.in_place
+        self._losses = 0  # of workers
+        self._under_way: dict[Future[Made], int] = {}  # and how many there were when a task began
         with ExitStack() as stack:
             self._client = _connect(address, stack)
             slots = sum(_threads_of(self._client, address).values())
@@ -56,53 +64,65 @@ class Cluster:
         self._pool.shutdown(wait=False)
         self._closing.close()
 
-    def submit(self, jobs: Sequence[Job]) -> "Future[list[Result]]":
+    def submit(self, jobs: Sequence[Job]) -> "Future[Made]":
         """Begin a task."""
-        future: Future[list[Result]] = self._pool.submit(_work_on, self._work, jobs, self._folder)
+        future: Future[Made] = self._pool.submit(_work_on, self._work, jobs, self._folder)
+        self._under_way[future] = self._losses
         return future
 
-    def results(self, jobs: Sequence[Job], future: "Future[list[Result]]") -> Iterator[Result]:
-        """What came of a task. Jobs whose task was fatal for several workers are tried one by one; one that failed
-        after a worker was lost is tried again, since it may have found what that one had written already."""
+    def results(self, jobs: Sequence[Job], future: "Future[Made]") -> Iterator[Result]:
+        """What came of a task. Jobs whose task was fatal for several workers are tried once more, each alone; of what a
+        worker wrote that was lost then, another one does not make a second result."""
         from distributed import KilledWorker
 
+        lost = self._losses > self._under_way.pop(future)
         try:
             found = future.result()
         except KilledWorker:
-            if len(jobs) == 1:
+            if set(jobs) <= self._suspects:
                 yield Result(jobs[0], "failed", error=CRASHED)
-            else:
-                for job in jobs:
-                    yield from self.results([job], self.submit([job]))
+                return
+            wait(self._under_way)  # any of them may be to blame
+            for job in jobs:
+                self._suspects.add(job)
+                yield from self._now(job)
         except CancelledError:
+            self.lost = True
             yield Result(jobs[0], "failed", error=f"--cluster: the scheduler at {self._address} was lost", fatal=True)
         except Exception as error:
             yield Result(jobs[0], "failed", error=f"--cluster: a worker can't do this: {_words(error)}", fatal=True)
         else:
             for job, result in zip(jobs, found, strict=True):
-                if result.status == "failed" and job.renew and self._lost:
-                    yield from self._again(job, result)
-                else:
-                    yield result
+                yield from self._settled(job, result, lost)
 
     def abandon(self) -> None:
         """Drop what is under way."""
         self._pool.shutdown(wait=False)
 
-    def _again(self, job: Job, before: Result) -> Iterator[Result]:
-        try:
-            yield self.submit([job]).result()[0]
-        except Exception:
-            yield before
+    def _now(self, job: Job) -> Iterator[Result]:
+        """The results of a job by itself."""
+        return self.results([job], self.submit([job]))
+
+    def _settled(self, job: Job, result: Result | None, lost: bool) -> Iterator[Result]:
+        """A result after a look at whether the work had been done by a worker that was lost. None is the result of a
+        worker that found a changed output."""
+        refused = result is not None and result.status == "failed" and job.output and is_remote(job.output)
+        if result is not None and not (refused and lost and not job.before):
+            yield result
+        elif not lost:  # somebody else's
+            yield from self._now(job._replace(before=None))
+        elif self._in_place:
+            yield written_before(job)
+        else:
+            yield from self._now(job._replace(renew=True, before=None))
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        self._lost = self._lost or event[1].get("action") == "remove-worker"
+        self._losses += event[1].get("action") == "remove-worker"
 
 
 def _connect(address: str, stack: ExitStack) -> Any:
     """A client, closed with the stack; what is wrong is said once, by us."""
-    warned = logging.root.manager.disable
-    stack.callback(logging.disable, warned)
+    stack.callback(logging.disable, logging.root.manager.disable)
     logging.disable(logging.CRITICAL)
     stack.enter_context(warnings.catch_warnings())
     warnings.simplefilter("ignore")
@@ -110,13 +130,22 @@ def _connect(address: str, stack: ExitStack) -> Any:
         from distributed import Client
     except ImportError:
         raise ConvcliError("--cluster: needs Dask; pip install 'convcli[cluster]'") from None
+    answer: Future[Any] = Future()
+
+    def begin() -> None:
+        try:
+            answer.set_result(Client(address, timeout=PATIENCE, set_as_default=False))
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=begin, daemon=True).start()  # a server of another kind may keep silent for ever
     try:
-        client = Client(address, timeout=PATIENCE, set_as_default=False)
-        stack.callback(client.close, PATIENCE)
+        client = answer.result(PATIENCE + 1)
     except (OSError, TimeoutError) as error:
-        raise ConvcliError(f"--cluster: no scheduler answers at {address}: {_words(error)}") from None
+        raise ConvcliError(f"--cluster: no scheduler answers at {address}: {_words(error) or 'silence'}") from None
     except Exception as error:
         raise ConvcliError(f"--cluster: {address} is not tcp://HOST:PORT of a scheduler: {_words(error)}") from None
+    stack.callback(client.close, PATIENCE)
     return client
 
 
@@ -142,23 +171,31 @@ def _same(work: Work) -> Work:
     return work
 
 
-def _work_on(work: Work, jobs: Sequence[Job], folder: Path) -> list[Result]:
+def _work_on(work: Work, jobs: Sequence[Job], folder: Path) -> Made:
     """On a worker, whose own folder is another one. Results name files as the jobs do."""
-    return [_as_named(work(_placed(job, folder)), job, folder) for job in jobs]
+    return [_done(work, _placed(job, folder), job, folder) for job in jobs]
+
+
+def _done(work: Work, placed: Job, job: Job, folder: Path) -> Result | None:
+    asked = work.settings.in_place or not (placed.output and is_remote(placed.output))  # else it would be a request
+    if asked and not job.renew and was_written(placed, work.settings):
+        return None
+    return _as_named(work(placed), job, folder)
 
 
 def _placed(job: Job, folder: Path) -> Job:
-    source = job.source
-    source = source._replace(path=source.path and below(folder, source.path))
-    return job._replace(source=source, output=job.output and below(folder, job.output))
+    source, output, chosen = job.source, job.output, job.chosen
+    path, root = (one and below(folder, one) for one in (source.path, source.root))
+    source = source._replace(path=path, root=root)
+    return job._replace(source=source, output=output and below(folder, output), chosen=chosen and below(folder, chosen))
 
 
 def _as_named(result: Result, job: Job, folder: Path) -> Result:
-    if job.output is not None and not job.output.is_absolute():
+    if job.output is not None and not is_remote(job.output) and not job.output.is_absolute():
         error = result.error and result.error.replace(f"{folder}/", "")
         result = result._replace(outputs=tuple(path.relative_to(folder) for path in result.outputs), error=error)
     return result._replace(job=job)
 
 
 def _words(error: Exception) -> str:
-    return one_line(str(error).partition("\n")[0]) or unexpected(error)
+    return one_line(str(error).partition("\n")[0])

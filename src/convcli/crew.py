@@ -11,14 +11,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from convcli.engine.threads import cores
 from convcli.errors import ConvcliError
 from convcli.jobs import Result, Settings, plan_job, run_job
 from convcli.naming import Job
+from convcli.places import is_remote, state_of
 
 if TYPE_CHECKING:
     from convcli.recipe import Recipe
@@ -46,32 +47,39 @@ class Work(NamedTuple):
 
 
 class Crew(Protocol):
-    """Workers, so many at a time, how many jobs make a task for one, and whether they are all on this machine."""
+    """Workers: how many, how many jobs make a task, how many tasks are under way for each of them, whether they are all
+    on this machine, and whether they are lost for good."""
 
     workers: int
     task: int
+    window: int
     shares_memory: bool
+    lost: bool
 
-    def submit(self, jobs: Sequence[Job]) -> "Future[list[Result]]":
+    def submit(self, jobs: Sequence[Job]) -> "Future[Any]":
         """Begin a task."""
 
-    def results(self, jobs: Sequence[Job], future: "Future[list[Result]]") -> Iterator[Result]:
-        """What came of a task that is done. A job whose worker died is tried again as it stands in ``jobs``."""
+    def results(self, jobs: Sequence[Job], future: "Future[Any]") -> Iterator[Result]:
+        """What came of a task that is done. A job whose worker died is tried again."""
 
     def abandon(self) -> None:
         """Drop what is under way."""
 
 
 class Processes:
-    """Processes on this machine. They share what has been imported, where a fork is safe."""
+    """Processes on this machine. They share what has been imported, where a ``fork`` is safe: not beside the threads
+    of an object store's library."""
 
     task = 1
+    window = 2  # none waits for work, and few tasks are lost
     shares_memory = True
+    lost = False
 
-    def __init__(self, work: Work, workers: int) -> None:
+    def __init__(self, work: Work, workers: int, *, fork: bool = True) -> None:
         import convcli.produce  # noqa: F401 - here once rather than in every process
 
         self.workers, self._work = workers, work
+        self._method = "fork" if fork and sys.platform == "linux" else "spawn"
         self._pool = self._new_pool(workers)
 
     def __enter__(self) -> Self:
@@ -84,11 +92,12 @@ class Processes:
 
     def submit(self, jobs: Sequence[Job]) -> "Future[list[Result]]":
         """Begin a task."""
-        try:
-            return self._pool.submit(_work_on, jobs)
-        except BrokenExecutor:  # by a task before
-            self._pool = self._new_pool(self.workers)
-            return self._pool.submit(_work_on, jobs)
+        with _unsignalled():  # a process may begin here
+            try:
+                return self._pool.submit(_work_on, jobs)
+            except BrokenExecutor:  # by a task before
+                self._pool = self._new_pool(self.workers)
+                return self._pool.submit(_work_on, jobs)
 
     def results(self, jobs: Sequence[Job], future: "Future[list[Result]]") -> Iterator[Result]:
         """What came of a task. All tasks that were under way die with a process: each job is tried again alone, and
@@ -103,6 +112,10 @@ class Processes:
         kill_workers()
 
     def _alone(self, job: Job) -> Result:
+        if was_written(job, self._work.settings):
+            if self._work.settings.in_place:  # the input is the result by now
+                return written_before(job)
+            job = job._replace(renew=True)
         with self._new_pool(1) as pool:
             try:
                 return pool.submit(_work_on, [job]).result()[0]
@@ -113,9 +126,21 @@ class Processes:
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor
 
-        safe = sys.platform == "linux" and "fsspec" not in sys.modules  # which has threads of its own
-        context = multiprocessing.get_context("fork" if safe else "spawn")
+        context = multiprocessing.get_context(self._method)
         return ProcessPoolExecutor(workers, context, _begin, (self._work, os.getpid()))
+
+
+@contextmanager
+def _unsignalled() -> Iterator[None]:
+    """Processes that begin here never see a Ctrl-C; this one sees it later."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _current: Work | None = None  # of a worker process: sent once, since a recipe's weights may be large
@@ -139,6 +164,22 @@ def _end_with(parent: int) -> None:
 def _work_on(jobs: Sequence[Job]) -> list[Result]:
     assert _current is not None
     return [_current(job) for job in jobs]
+
+
+def was_written(job: Job, settings: Settings) -> bool:
+    """Whether the output of a job has changed since that was handed out."""
+    if job.before is None:
+        return False
+    path = job.path(channel=0, frame=0)
+    now = state_of(path, exact=True)
+    if is_remote(path) and not settings.in_place:
+        return bool(now) != bool(job.before)
+    return now != job.before
+
+
+def written_before(job: Job) -> Result:
+    """The result of a job whose worker wrote and died."""
+    return Result(job, "written", outputs=(job.path(channel=0, frame=0),))
 
 
 def kill_workers() -> None:

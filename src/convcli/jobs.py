@@ -17,7 +17,7 @@ from convcli.images.formats import FORMATS
 from convcli.images.writing import USUAL, Encoding
 from convcli.layers import Row
 from convcli.naming import NUMBERED, Job, free_name, trace_files
-from convcli.places import is_remote, is_there, remember
+from convcli.places import is_remote, is_there, remember, size_of
 from convcli.sources import STREAM, Source, read_numbers, read_pictures
 from convcli.words import Existing
 
@@ -117,8 +117,8 @@ def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames
     if job.renew:
         settings = settings._replace(existing=Existing.OVERWRITE)
     targets = [] if job.output is None else [job.path(channel=0, frame=settings.frame or 0)]
-    if targets and job.there is not None:
-        remember(targets[0], job.there)
+    if targets and is_remote(targets[0]) and job.before is not None:
+        remember(targets[0], bool(job.before))
     planned = None
     if job.split or ((settings.dry_run or settings.max_memory < math.inf) and not _skipped(targets, settings)):
         planned = plan_job(job, recipe, settings)
@@ -159,7 +159,7 @@ def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames
 
 
 def _file_size(source: Source) -> int:
-    return source.path.stat().st_size if source.path else 0
+    return size_of(source.path) if source.path else 0
 
 
 def _skipped(targets: list[Path], settings: Settings) -> bool:
@@ -297,6 +297,7 @@ def _write(output: Path, data: Contents, settings: Settings) -> Path:
                 return output
     except OSError as error:
         hopeless = error.errno in UNWRITABLE or isinstance(error, PermissionError)
+        hopeless = hopeless or (is_remote(output) and isinstance(error, FileNotFoundError))  # its bucket
         kind = StorageError if hopeless else PictureError
         raise kind(f"can't write {output}: {system_words(error)}") from None
 

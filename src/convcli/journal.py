@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 from convcli.errors import ConvcliError, StorageError, system_words
 from convcli.jobs import Result, tidy
 from convcli.naming import Job
+from convcli.places import stamp_of
 
 NAME = ".convcli-journal.jsonl"
 BEGUN, WRITTEN = "begun", "written"
@@ -91,10 +92,10 @@ class Journal:
 
     def _entry(self, job: Job, status: str, *, ours: bool) -> Entry:
         try:
-            found = os.stat(job.source.path or "")  # noqa: PTH116
+            size, time = stamp_of(job.source.path or Path())
         except OSError:
-            return Entry(job.source.name, -1, -1, self._recipe, status, ours)
-        return Entry(job.source.name, found.st_size, found.st_mtime_ns, self._recipe, status, ours)
+            size, time = -1, -1
+        return Entry(job.source.name, size, time, self._recipe, status, ours)
 
     def _key(self, job: Job) -> str:
         return os.path.relpath(job.output or "", self._folder)

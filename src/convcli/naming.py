@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from convcli.errors import ConvcliError
 from convcli.images.formats import FORMATS, OF_SUFFIX, Format, format_of
-from convcli.places import check_writable, folded, identity, inside, is_remote, is_there, kind_of, place
+from convcli.places import State, check_writable, folded, identity, inside, is_remote, is_there, kind_of, place
 from convcli.sources import STREAM, Group, Inputs, Source, exists, split_name
 from convcli.words import Existing
 
@@ -28,14 +28,16 @@ class Job(NamedTuple):
     """One input and where its result goes: a path, or None for standard output.
 
     A path that holds ``{channel}`` or ``{frame}`` stands for a file for each of them. ``renew`` says that what is there
-    already is from an earlier try at the same, ``there`` whether something is at a remote output, where that is known.
+    already is from an earlier try at the same, ``before`` what was there when the job was handed out, ``chosen`` the
+    output's other name where ``--existing rename`` gave it one.
     """
 
     source: Source
     output: Path | None
     target: Format
     renew: bool = False
-    there: bool | None = None
+    before: State | None = None
+    chosen: Path | None = None
 
     @property
     def split(self) -> tuple[str, ...]:
@@ -44,7 +46,7 @@ class Job(NamedTuple):
 
     def path(self, **numbers: int) -> Path:
         """The file of a channel and frame."""
-        text = str(self.output)
+        text = str(self.chosen or self.output)
         for name, number in numbers.items():
             text = text.replace(f"{{{name}}}", str(number))
         return place(text)

@@ -11,6 +11,7 @@ from convcli.chain import Chain
 from convcli.engine.conv import as_cells, result_dtype
 from convcli.errors import ConvcliError, ShapeError
 from convcli.layers import Layer, Row, Shape, report_rows
+from convcli.places import local_path
 from convcli.stages import Stage, parse_stages, read_toml, stage_text, to_toml
 from convcli.words import AUTO
 
@@ -48,7 +49,7 @@ class Pipeline:
         """Stages split by ``|``, or the path of a ``.toml`` file. Raises ConvcliError for what can't be read."""
         text = str(text)
         if names_file(text):
-            path = Path(text.strip())
+            path = local_path(text.strip())
             return cls(read_toml(path), path.parent, path)
         folder = None if folder is None else Path(folder)
         return cls(parse_stages(text, folder), folder)

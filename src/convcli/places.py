@@ -6,20 +6,27 @@ around differ, and are here. Credentials come from where the store's own library
 
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from mimetypes import guess_type
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from convcli.errors import ConvcliError, one_line
 
 URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 CONTENT_TYPE = {"s3": "ContentType", "gs": "content_type"}  # what the stores' libraries call it
 READ_ONLY = "http", "https"
-LOCAL = "file", "local", ""
+LOCAL = "file", "local"
+WHOLE = 5 << 30  # bytes that S3 takes in one request
+HEADER = 1 << 18  # bytes that are read at a time where the beginning may do
 STORES_OF_S3 = "s3", "s3a"
 NEEDED = "needs convcli[cluster]; pip install 'convcli[cluster]'"
+
+State = tuple[object, ...]
 
 _listed: dict[str, set[str]] = {}  # the names in remote folders
 _known: dict[str, bool] = {}  # and whether single objects are there, both as far as this run knows
@@ -29,23 +36,25 @@ def place(name: str | Path) -> Path:
     """The path of a name, or of a URL. Raises ConvcliError for a URL that nothing here can read."""
     if isinstance(name, Path) or not URL.match(name):
         return Path(name)
+    protocol, _, rest = name.partition("://")
+    if protocol.lower() in LOCAL:
+        return Path(url2pathname(urlsplit(name).path))
     try:
         from fsspec import get_filesystem_class
         from upath import UPath
     except ImportError:
         raise ConvcliError(f"{name}: a URL {NEEDED}") from None
-    protocol, _, rest = name.partition("://")
     if not rest.strip("/."):
         raise ConvcliError(f"{name}: names no file or folder")
     try:
         get_filesystem_class(protocol.lower())
-        found: Any = UPath(re.sub(r"(?<!:/)(/\.)+(?=/|$)", "", name))  # stores take a dot for a name
+        rest = re.sub(r"(?<=[^/])(/\.)+(?=/|$)", "", rest)  # stores take a dot for a name
+        return cast(Path, UPath(f"{protocol.lower()}://{rest}"))
     except ImportError as error:
         needed = f"s3fs {NEEDED}" if protocol in STORES_OF_S3 else one_line(str(error))
         raise ConvcliError(f"{name}: {needed}") from None
     except ValueError as error:
         raise ConvcliError(f"{name}: {one_line(str(error))}") from None
-    return Path(found.path) if found.protocol in LOCAL else cast(Path, found)
 
 
 def inside(folder: str, parent: str) -> Path:
@@ -73,7 +82,7 @@ def check_writable(path: Path) -> None:
 def local_path(text: str) -> Path:
     """The path of a file that has to be on this machine. Raises ConvcliError for a URL."""
     if URL.match(text):
-        raise ConvcliError(f"must be a file of this machine, not {text}")
+        raise ConvcliError(f"must be a file of this machine, not {text!r}")
     return Path(text)
 
 
@@ -103,16 +112,42 @@ def is_there(path: Path) -> bool:
     return _known.get(whole, False)
 
 
+def state_of(path: Path, *, exact: bool = False) -> State:
+    """What tells whether a file was written: its size, time and number; nothing where there is none. Of an object only
+    whether it is there, unless asked for ``exact``."""
+    if is_remote(path) and not exact:
+        return (True,) if is_there(path) else ()
+    try:
+        return stamp_of(path) if is_remote(path) else (*stamp_of(path), path.lstat().st_ino)
+    except OSError:
+        return ()
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """The size and time of a file; of an object what changes with it in place of a time. Raises OSError."""
+    if not is_remote(path):
+        found = path.stat()
+        return found.st_size, found.st_mtime_ns
+    store, where = _store(path)
+    with plain_errors():
+        store.invalidate_cache()
+        known = store.info(where)
+        changing = [str(known[key]) for key in ("ETag", "etag", "mtime", "created") if key in known]
+        return int(known["size"] or 0), zlib.crc32(" ".join(changing).encode())
+
+
 def list_once(folder: Path) -> None:
     """Learn the names in a remote folder at one go, rather than ask for each."""
     if is_remote(folder) and identity(folder) not in _listed:
+        _listed[identity(folder)] = set()  # of one that may not be listed: putting will tell
         with suppress(OSError), plain_errors():
             store, where = _store(folder)
             try:
-                names = store.ls(where, detail=False)
+                names = [name.strip("/") for name in store.ls(where, detail=False)]
             except FileNotFoundError:
                 names = []
-            _listed[identity(folder)] = {name.rstrip("/").rpartition("/")[2] for name in names}
+            start = f"{where.strip('/')}/"  # an object of this name is listed as itself
+            _listed[identity(folder)] = {name.removeprefix(start) for name in names if name.startswith(start)}
 
 
 def remember(path: Path, there: bool) -> None:
@@ -143,13 +178,30 @@ def walk(folder: Path, *, recursive: bool) -> Iterator[tuple[Path, list[str]]]:
         for root, _, names in store.walk(where, maxdepth=None if recursive else 1):
             inside = root.strip("/")[len(where.strip("/")) :].strip("/")
             yield folder / inside if inside else folder, [name for name in names if name]
+        store.invalidate_cache()  # a thousand bytes a name
 
 
 def read_object(path: Path) -> bytes:
-    """All of an object. Raises OSError."""
+    """All of an object in one go. Raises OSError."""
     store, where = _store(path)
     with plain_errors():
         return bytes(store.cat_file(where))
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file or object. Raises OSError."""
+    if not is_remote(path):
+        return path.stat().st_size
+    store, where = _store(path)
+    with plain_errors():
+        return int(store.info(where)["size"] or 0)
+
+
+def open_slowly(path: Path) -> BinaryIO:
+    """An object of which only as much is fetched as is read, or little more. Raises OSError."""
+    store, where = _store(path)
+    with plain_errors():
+        return cast(BinaryIO, store.open(where, "rb", block_size=HEADER))
 
 
 def write_object(path: Path, data: bytes | Iterable[bytes], *, overwrite: bool) -> None:
@@ -157,7 +209,9 @@ def write_object(path: Path, data: bytes | Iterable[bytes], *, overwrite: bool) 
     whole = data if isinstance(data, bytes) else b"".join(data)
     store, where = _store(path)
     word, kind = CONTENT_TYPE.get(str(getattr(path, "protocol", ""))), guess_type(path.name)[0]
-    more = {word: kind} if word and kind else {}
+    more: dict[str, Any] = {word: kind} if word and kind else {}
+    if word == CONTENT_TYPE["s3"]:
+        more["chunksize"] = WHOLE
     try:
         with plain_errors():
             store.pipe_file(where, whole, mode="overwrite" if overwrite else "create", **more)

@@ -25,7 +25,7 @@ from convcli.layers import Row
 from convcli.matrices import format_array, read_npy_header
 from convcli.places import is_remote
 from convcli.recipe import Outcome, Recipe
-from convcli.sources import Source, readable
+from convcli.sources import Source
 from convcli.values import format_bytes
 from convcli.words import Alpha, Depth, Range
 
@@ -248,7 +248,7 @@ def planned_shape(source: Source, task: Task, frame: int | None) -> Planned | No
     if source.path is None or not (is_remote(source.path) or source.path.is_file()):
         return None
     if not source.is_array:
-        header = read_header(readable(source.path), task.recipe.max_pixels, frame=frame)
+        header = read_header(source.path, task.recipe.max_pixels, frame=frame)
         veil = header.alpha and task.recipe.alpha is Alpha.FILTER
         shape = (header.shape[0] + veil, *header.shape[1:])
         rows = task.recipe.rows(shape)

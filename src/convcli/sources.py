@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcli.errors import ConvcliError, PictureError, system_words
 from convcli.matrices import MATRIX_SUFFIXES, parse_matrix, read_array
-from convcli.places import URL, identity, is_private, is_remote, kind_of, place, plain_errors, read_object, walk
+from convcli.places import URL, identity, is_remote, kind_of, place, plain_errors, read_object, size_of, walk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convcli.images.picture import Frames
 
 STREAM = "-"
+LARGE = 1 << 26  # bytes of an object that is not fetched before its header was seen
 ADD_R = "; add -r to look in its folders"
 
 
@@ -93,9 +94,10 @@ class Inputs:
         return any(isinstance(item, Source) and item.is_array for item in self.items)
 
     @property
-    def private(self) -> bool:
-        """Whether any of them is seen by this process alone."""
-        return any(is_private(item.folder if isinstance(item, Group) else item.name) for item in self.items)
+    def urls(self) -> Iterator[str]:
+        """URLs among them, of a folder one for all."""
+        names = (item.folder if isinstance(item, Group) else item.name for item in self.items)
+        return filter(URL.match, names)
 
     @property
     def pictures(self) -> bool:
@@ -138,18 +140,21 @@ def read_pictures(source: Source, max_pixels: int, *, frame: int | None = None, 
     from convcli.images.reading import read_all, read_frames
 
     if source.path is not None:
-        return read_frames(readable(source.path), max_pixels, frame=frame, threads=threads)
+        whole = _fetched(source.path, max_pixels, frame) if is_remote(source.path) else source.path
+        return read_frames(whole, max_pixels, frame=frame, threads=threads)
     data = read_all(sys.stdin.buffer)
     if not data:
         raise PictureError("nothing came in on standard input")
     return read_frames(data, max_pixels, frame=frame, threads=threads)
 
 
-def readable(path: Path) -> Path | bytes:
-    """What a picture is read from: its file, or all that lies at a URL. Raises PictureError."""
-    if not is_remote(path):
-        return path
+def _fetched(path: Path, max_pixels: int, frame: int | None) -> bytes:
+    """All that lies at a URL, after a look at the header of what is large. Raises PictureError."""
+    from convcli.images.reading import read_header
+
     try:
+        if size_of(path) > LARGE:
+            read_header(path, max_pixels, frame=frame)
         return read_object(path)
     except OSError as error:
         raise PictureError(_at_store(error)) from None

@@ -1,6 +1,5 @@
 """What every filter and pool command does with its inputs: plan, run one after another, report."""
 
-import math
 import shlex
 import shutil
 import sys
@@ -9,44 +8,32 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from convcli import __version__
 from convcli.batch import Stop, heeding_signals, run_here, run_jobs
+from convcli.cli.checks import Asked, check_cluster, check_inputs, check_outputs, check_values, urls_of
 from convcli.cli.options import OF_THE_RUN, WITHOUT_EFFECT, CommonOptions
-from convcli.cli.streams import check_stdin, stdout_is_closed
 from convcli.cli.talk import Talk
 from convcli.crew import Crew, Processes, Work, share_cores
 from convcli.errors import ConvcliError
 from convcli.images.formats import FORMATS
 from convcli.images.png import FAST
 from convcli.images.writing import WHITE, Encoding
-from convcli.jobs import Result, Settings, begin_reading, first_frame
-from convcli.layers import Layer, check_layers
+from convcli.jobs import Result, Settings, begin_reading, first_frame, tidy
+from convcli.layers import Layer
 from convcli.naming import Naming, Plan, check_traces, is_folder, is_template, name_report, output_root
 from convcli.places import forget, is_private, is_remote
 from convcli.recipe import Recipe
-from convcli.sources import STREAM, Group, Inputs, exists, find_sources
-from convcli.values import Measure
-from convcli.watching import Watch, check_watching, settled_changes, without_results
-from convcli.words import AUTO, Depth, Existing, ExitStatus, Range
+from convcli.sources import Inputs, find_sources
+from convcli.watching import Watch, settled_changes, without_results
+from convcli.words import Existing, ExitStatus
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from convcli.images.picture import Frames
     from convcli.journal import Journal
-
-
-class Asked(NamedTuple):
-    """What is asked of every input: layers, the values in them whose unit depends on the input, the files that they
-    came from, and what ``run`` may be told besides."""
-
-    layers: tuple[Layer, ...]
-    measures: Sequence[Measure] = ()
-    kept: Sequence[Path] = ()
-    trace: Path | None = None
-    usual_memory: float = math.inf
 
 
 def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[[], Asked]) -> int:
@@ -56,17 +43,20 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
     other threads run. Raises ConvcliError for what is wrong before any work.
     """
     forget()
+    tidy.cache_clear()
     into_folder = common.output not in (None, "") and is_folder(common.output)
     naming = Naming(common.output, name, common.file_format, common.in_place, into_folder)
     inputs = _find(names, naming, common)
-    _check_inputs(names, inputs, naming, common)
+    check_inputs(names, inputs, naming, common)
     with ExitStack() as stack:  # its end is waited for, whatever is raised: decoding TIFFs silences stderr
         reading = stack.enter_context(_reading_ahead(inputs, naming, common))
         asked = ask()
-        _check_values(inputs, asked, common)
+        check_values(inputs, asked, common)
         kept = [*asked.kept, *common.kept]
         plan = Plan(inputs, naming, kept)
-        _check_outputs(plan, common)
+        check_outputs(plan, common)
+        if common.cluster is not None:
+            check_cluster(plan, common)
         workers, threads = _share(inputs, common)
         settings = _settings(naming, common, asked, _encoding(name, common, threads))
         if asked.trace:
@@ -80,7 +70,7 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
         stop = stack.enter_context(heeding_signals()) if len(inputs) > 1 or common.watch else Stop()
         talk = Talk(common, None if common.watch else len(inputs), data_on_stdout=plan.to_stdout)
         journal = stack.enter_context(_journal(name, common, settings, asked)) if common.resume else None
-        crew = stack.enter_context(_crew(work, workers, inputs, common)) if _apart(plan, common) else None
+        crew = stack.enter_context(_crew(work, workers, plan, common)) if _apart(plan, common) else None
         watch = _watch(names, naming, kept, common) if common.watch else None
         changes = settled_changes(names, recursive=common.recursive, ended=lambda: stop.enough)
         for jobs in watch.rounds(changes) if watch else [plan]:
@@ -112,8 +102,7 @@ def _note(result: Result, talk: Talk, journal: "Journal | None", stop: Stop, set
 def _apart(plan: Plan, common: CommonOptions) -> bool:
     """Whether the work is done elsewhere: in processes it is worth it for pictures, if there are several."""
     several = len(plan.inputs) > 1 and not plan.to_stdout and plan.inputs.pictures
-    private = plan.inputs.private or is_private(common.output or "")
-    return common.cluster is not None or common.watch or (several and not private)
+    return common.cluster is not None or common.watch or (several and not any(map(is_private, urls_of(plan, common))))
 
 
 def _share(inputs: Inputs, common: CommonOptions) -> tuple[int, int]:
@@ -123,12 +112,12 @@ def _share(inputs: Inputs, common: CommonOptions) -> tuple[int, int]:
     return share_cores(common.jobs, len(inputs) if not common.watch else sys.maxsize, common.threads)
 
 
-def _crew(work: Work, workers: int, inputs: Inputs, common: CommonOptions) -> AbstractContextManager[Crew]:
+def _crew(work: Work, workers: int, plan: Plan, common: CommonOptions) -> AbstractContextManager[Crew]:
     if common.cluster is None:
-        return Processes(work, workers)
+        return Processes(work, workers, fork=not any(urls_of(plan, common)))
     from convcli.cluster import Cluster
 
-    return Cluster(common.cluster, work, jobs=common.jobs, inputs=len(inputs))
+    return Cluster(common.cluster, work, jobs=common.jobs, inputs=len(plan.inputs))
 
 
 def _watch(names: Sequence[str], naming: Naming, kept: Sequence[Path], common: CommonOptions) -> Watch:
@@ -164,7 +153,9 @@ def _journal(name: str, common: CommonOptions, settings: Settings, asked: Asked)
     from convcli.journal import Journal
 
     root = output_root(common.output)
-    if root is None or is_remote(root) or not settings.make_folders:
+    if root is not None and is_remote(root):
+        raise ConvcliError(f"--resume: keeps its journal in a folder, which {root} can't hold; add --existing skip")
+    if root is None or not settings.make_folders:
         raise ConvcliError("--resume: keeps its journal in the output folder; give one, as in -o out/")
     words = [word for key, one in common.typed.items() if key not in WITHOUT_EFFECT for word in one]
     contents = [str(zlib.crc32(path.read_bytes())) for path in asked.kept if path.is_file()]
@@ -213,78 +204,3 @@ def _settings(naming: Naming, common: CommonOptions, asked: Asked, encoding: Enc
         durable=common.durable,
         fail_fast=common.fail_fast,
     )
-
-
-def _check_inputs(names: Sequence[str], inputs: Inputs, naming: Naming, common: CommonOptions) -> None:
-    if not names and common.files_from is None:
-        raise ConvcliError("INPUT: is missing; give files, folders or --files-from")
-    if [*names, *common.listed].count(STREAM) + (common.files_from == STREAM) > 1:
-        raise ConvcliError("-: standard input can be read only once")
-    if STREAM in names or STREAM in common.listed:
-        check_stdin("-")
-    if common.output == "":
-        raise ConvcliError("-o: is empty; give a file, a folder/ or -")
-    folder = next((one.root for one in inputs.items if isinstance(one, Group)), None)
-    if folder and not (common.output or common.in_place):
-        raise ConvcliError(f"{folder}: a folder needs -o DIR/ for its results, or --in-place")
-    root = output_root(common.output)
-    for one in (root, *root.parents) if root and naming.into_folder and not is_remote(root) else ():
-        if exists(one) and not one.is_dir():
-            raise ConvcliError(f"-o: {common.output}: {one} is a file, not a folder")
-    if common.watch:
-        check_watching([*names, *common.listed])
-        if common.in_place or common.dry_run:
-            raise ConvcliError(f"--watch: does not go with {'--in-place' if common.in_place else '--dry-run'}")
-        if is_private(common.output or ""):
-            raise ConvcliError(f"--watch: what is in {common.output} ends with the run; give a folder")
-    if common.in_place and common.output:
-        raise ConvcliError("--in-place: takes no -o; choose one of them")
-
-
-def _check_values(inputs: Inputs, asked: Asked, common: CommonOptions) -> None:
-    arrays, pictures = inputs.arrays, inputs.pictures
-    for measure in asked.measures:
-        measure.check(pictures=pictures, arrays=arrays)
-    for_pictures = {"--gray": common.gray, "--linear": common.linear, "--frame": common.frame is not None}
-    for option, given in for_pictures.items():
-        if arrays and given:
-            raise ConvcliError(f"{option}: is for pictures, not for matrices and arrays")
-    check_layers(asked.layers)
-    if common.method != AUTO:
-        from convcli.engine.plan import check_method
-
-        try:
-            check_method(common.method)
-        except ConvcliError as error:
-            raise ConvcliError(f"--method: {error}") from None
-
-
-def _check_outputs(plan: Plan, common: CommonOptions) -> None:
-    """Raise ConvcliError for what a format can't hold, and for what no format of this run heeds."""
-    targets = plan.targets
-    for name, target in targets.items():
-        try:
-            target.load_plugin()
-        except ConvcliError as error:
-            raise ConvcliError(f"-o: {error}") from None
-        if common.value_range is Range.NONE and Depth.FLOAT not in target.depths:
-            raise ConvcliError(f"--range: none keeps floats, which {name} can't; write .npy or .tiff")
-        if common.value_range is Range.NONE and common.depth not in (None, Depth.FLOAT):
-            raise ConvcliError(f"--range: none keeps floats, not --depth {common.depth}")
-        if common.depth is not None and common.depth not in target.depths:
-            others = [one.suffixes[0] for one in FORMATS.values() if common.depth in one.depths]
-            raise ConvcliError(f"--depth: {name} does not hold {common.depth}; write {' or '.join(others[:3])}")
-    heeded = {
-        "--quality": (common.quality, {one.name for one in FORMATS.values() if one.quality}),
-        "--png": (common.png, {"PNG"}),
-        "--background": (common.background, {one.name for one in FORMATS.values() if not one.alpha}),
-    }
-    for option, (given, names) in heeded.items():
-        if given is not None and targets and not names & set(targets):
-            raise ConvcliError(f"{option}: is for {', '.join(sorted(names))}, not for {', '.join(targets)}")
-    if plan.to_stdout and common.cluster is not None:
-        raise ConvcliError("--cluster: results must go into files; give -o out/")
-    if plan.to_stdout and not {"TEXT", "CSV"} >= set(targets) and sys.stdout.isatty():
-        raise ConvcliError("-o: standard output is a terminal; give a file, or pipe it on")
-    if plan.to_stdout and stdout_is_closed():
-        raise ConvcliError("-o: standard output is closed; give a file")

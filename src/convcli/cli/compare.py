@@ -4,19 +4,21 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from convcli.cli.options import JsonOpt, MaxPixelsOpt, OverwriteOpt, file_option
+from convcli.cli.options import JsonOpt, MaxPixelsOpt, OverwriteOpt, file_option, parse_local
 from convcli.cli.targets import check_target, picture_format, write_target
 from convcli.errors import PictureError, ShapeError, one_line
 from convcli.words import MAX_PIXELS, ExitStatus
 
 
 def compare_command(
-    one: Annotated[Path, typer.Argument(metavar="A", help="A picture.", show_default=False)],
-    other: Annotated[Path, typer.Argument(metavar="B", help="Another of the same size.", show_default=False)],
+    one: Annotated[Any, typer.Argument(metavar="A", help="A picture.", parser=parse_local, show_default=False)],
+    other: Annotated[
+        Any, typer.Argument(metavar="B", help="Another of the same size.", parser=parse_local, show_default=False)
+    ],
     output: Annotated[Path | None, file_option("The differences as a picture.")] = None,
     json_lines: JsonOpt = False,
     force: OverwriteOpt = False,

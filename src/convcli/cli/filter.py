@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from convcli.cli.apply import Asked, apply
+from convcli.cli.apply import apply
+from convcli.cli.checks import Asked
 from convcli.cli.options import (
     CommonOptions,
     InputsArg,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcli.cli.options import GrayOpt, MaxPixelsOpt, OverwriteOpt, RangeOpt, file_option
+from convcli.cli.options import GrayOpt, MaxPixelsOpt, OverwriteOpt, RangeOpt, file_option, parse_local
 from convcli.cli.targets import check_target, picture_format, write_target
 from convcli.errors import PictureError, one_line
 from convcli.kernels.named import NAMED
@@ -21,7 +21,7 @@ TILE = 320  # pixels of the longer side, to which the picture is shrunk before t
 
 
 def gallery_command(
-    picture: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.", show_default=False)],
+    picture: Annotated[Any, typer.Argument(metavar="INPUT", help="A picture.", parser=parse_local, show_default=False)],
     output: Annotated[
         Path | None,
         file_option("Else beside it."),

@@ -26,6 +26,7 @@ from convcli.errors import ConvcliError, PictureError, ShapeError, one_line
 from convcli.kernels.reading import read_kernel
 from convcli.kernels.writing import PLAIN_SUFFIXES, RICH_SUFFIXES, kernel_bytes
 from convcli.matrices import format_array, parse_matrix, read_array
+from convcli.places import local_path
 from convcli.sources import exists, find_sources
 from convcli.values import parse_sizes
 from convcli.words import AUTO, MAX_PIXELS, STEPS, ExitStatus, Learning
@@ -208,7 +209,7 @@ def _check_files(output: Path | None, plot: Path | None, task: "Task", kept: lis
 
 def _pairs(before: str, after: str) -> list[tuple[str, str]]:
     """A pair, or, of two folders, the pictures with the same names."""
-    folders = sum(exists(Path(one)) and Path(one).is_dir() for one in (before, after))
+    folders = sum(exists(path) and path.is_dir() for path in map(local_path, (before, after)))
     if folders == 0:
         return [(before, after)]
     if folders == 1:

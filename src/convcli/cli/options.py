@@ -83,6 +83,12 @@ parse_local = option_parser(local_path)
 
 
 @option_parser
+def parse_listing(text: str) -> str:
+    """A file of this machine, or ``-``."""
+    return str(local_path(text))
+
+
+@option_parser
 def parse_png(text: str) -> str:
     """``fast``, ``small`` or a level."""
     parse_packing(text)
@@ -157,7 +163,7 @@ OverwriteOpt = Annotated[bool, option(_FILES, "-f --force", "Overwrite files tha
 
 def file_option(what: str) -> Any:
     """``-o`` of a command that writes one file."""
-    return typer.Option("-o", "--output", metavar="FILE", help=what)
+    return typer.Option("-o", "--output", metavar="FILE", help=what, parser=parse_local)
 
 
 class Options:
@@ -252,9 +258,9 @@ class BatchOptions(Options):
         int | None, option(_BATCH, "-j --jobs N", "Pictures at a time.", min=1, show_default="the cores")
     ] = None
     resume: Annotated[bool, option(_BATCH, "--resume", "Do what is missing or changed in -o DIR/.")] = False
-    files_from: Annotated[str | None, option(_BATCH, "--files-from FILE", "More inputs, one a line; - reads them.")] = (
-        None
-    )
+    files_from: Annotated[
+        Any, option(_BATCH, "--files-from FILE", "More inputs, one a line; - is standard input.", parse_listing)
+    ] = None
     null: Annotated[bool, option(_BATCH, "-0 --null", "Names in lists end in NUL, not in a line.")] = False
     failed: Annotated[Any, option(_BATCH, "--failed FILE", "Write the names of those that failed.", parse_local)] = None
     fail_fast: Annotated[bool, option(_BATCH, "--fail-fast", "Stop at the first failure.")] = False

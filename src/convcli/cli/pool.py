@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from convcli.cli.apply import Asked, apply
+from convcli.cli.apply import apply
+from convcli.cli.checks import Asked
 from convcli.cli.options import (
     CommonOptions,
     DilationOpt,

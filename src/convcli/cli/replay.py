@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convcli.cli.options import OF_THE_RUN, CommonOptions, InputsArg, command, typed
+from convcli.cli.options import OF_THE_RUN, CommonOptions, InputsArg, command, parse_local, typed
 from convcli.errors import ConvcliError, system_words
 from convcli.images.metadata import read_command
 from convcli.kernels.named import NAMED, find
@@ -20,7 +20,9 @@ SHOWN = 200  # characters of a command in a message
 @command
 def replay_command(
     context: typer.Context,
-    made: Annotated[Path, typer.Argument(metavar="PNG", help="A PNG that convcli wrote.", show_default=False)],
+    made: Annotated[
+        Any, typer.Argument(metavar="PNG", help="A PNG that convcli wrote.", parser=parse_local, show_default=False)
+    ],
     inputs: InputsArg,
     common: CommonOptions,
 ) -> int:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcli.cli.apply import Asked, apply
+from convcli.cli.apply import apply
+from convcli.cli.checks import Asked
 from convcli.cli.options import (
     CommonOptions,
     InputsArg,

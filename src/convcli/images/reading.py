@@ -30,6 +30,7 @@ from convcli.images.metadata import MAX_CHUNKS, ORIENTATION, SIDEWAYS, known_ori
 from convcli.images.picture import Frames, Picture
 from convcli.images.quiet import own_limits, quiet_decoder
 from convcli.images.tiff import Pages, check_chain
+from convcli.places import is_remote, open_slowly
 from convcli.words import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def read_frames(
 def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS, *, frame: int | None = None) -> Header:
     """What the header of a file or its bytes claims. Raises as :func:`read_frames` does."""
     try:
-        with _opened(source) as reader:
+        with _opened(source, checked=False) as reader:
             wanted = _wanted(reader, frame, max_pixels)
             return Header(*reader.shape(wanted[0]), len(wanted))
     except PictureError:
@@ -277,24 +278,24 @@ def _orientation(image: Any) -> int:
 
 
 @contextmanager
-def _opened(source: Path | bytes, threads: int | None = None) -> Iterator["_Images"]:
-    """The reader of a file, its header read."""
-    if isinstance(source, Path) and not source.is_file():
+def _opened(source: Path | bytes, threads: int | None = None, *, checked: bool = True) -> Iterator["_Images"]:
+    """The reader of a file, its header read, and, if it is to be ``checked``, its sums."""
+    if not isinstance(source, bytes) and not is_remote(source) and not source.is_file():
         with source.open("rb") as pipe:  # which can't be wound back
             source = read_all(pipe)
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+    with _stream(source) as file:
         start = file.read(START)
         found = sniff(start)
         if found is None:
             array = start.startswith(NUMPY_START)
-            unnamed = not (isinstance(source, Path) and source.suffix.lower() == ".npy")
+            unnamed = isinstance(source, bytes) or source.suffix.lower() != ".npy"
             hint = "; it holds a NumPy array" + "; let its name end in .npy" * unnamed if array else ""
             raise PictureError(f"not a picture that can be read ({READABLE}){hint}")
         found.load_plugin()
         opener = partial(_open_image, source, found)
         if found.name == "TIFF":
             check_chain(file)
-        elif found.name == "PNG":
+        elif found.name == "PNG" and checked:
             check_sums(file)
         elif found.name == "WEBP" and file.seek(0, io.SEEK_END) < int.from_bytes(start[4:8], "little") + 8:
             raise PictureError("truncated picture: it is shorter than it says")
@@ -306,6 +307,13 @@ def _opened(source: Path | bytes, threads: int | None = None) -> Iterator["_Imag
                 yield kind(file, image, opener, threads)
 
 
+def _stream(source: Path | bytes) -> BinaryIO:
+    """What is read from; of a remote file only as much is fetched as that takes."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    return open_slowly(source) if is_remote(source) else source.open("rb")
+
+
 def _open_image(source: Path | bytes, found: Format) -> Any:
     """The Pillow image of a file, only its header read; None of a TIFF that Pillow does not know."""
     from PIL import Image, UnidentifiedImageError
@@ -315,7 +323,7 @@ def _open_image(source: Path | bytes, found: Format) -> Any:
 
         PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_CHUNKS
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=[found.name])
+        return Image.open(source if isinstance(source, Path) else _stream(source), formats=[found.name])
     except UnidentifiedImageError:
         if found.name != "TIFF":
             raise

@@ -22,6 +22,7 @@ from convcli.kernels.files import (
 )
 from convcli.kernels.named import NAMED, find, looks_named
 from convcli.matrices import parse_matrix, read_npy, read_text
+from convcli.places import local_path
 from convcli.words import Combine
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def read_kernel(text: str, stdin: BinaryIO | None = None) -> Kernel:
         return replace(_read_file(path, key), path=path)
     known = key is not None or Path(word).suffix.lower() in FILE_SUFFIXES + PICTURE_SUFFIXES
     if known or ("/" in word and not _numeric(word)):
+        local_path(file)
         raise ConvcliError(f"no such kernel file: {file!r}")
     if looks_named(word):
         raise ConvcliError(f"no kernel is named {word!r}{suggest(word.partition(':')[0], list(NAMED))}")
