@@ -109,3 +109,19 @@ def test_the_first_use_of_a_name_imports_numpy_and_no_more():
     assert loaded("import convcli; convcli.kernel('gaussian:2')") == ["numpy"]
     assert loaded("import convcli; convcli.conv2d([[1, 2]], [[1]])") == ["numpy"]
     assert loaded("from convcli import max_pool2d; max_pool2d([[1, 2]], 1)") == ["numpy"]
+
+
+def test_a_run_imports_only_what_it_needs(imported, samples, tmp_path):
+    status, _, modules = imported("edge", samples / "chelsea.png", "-o", tmp_path / "a.png", "-q")
+    needless = {
+        "urllib.request",
+        "ssl",
+        "mimetypes",
+        "tempfile",
+        "fsspec",
+        "upath",
+        "distributed",
+        "watchfiles",
+        "rich",
+    }
+    assert (status, modules & needless) == (0, set())

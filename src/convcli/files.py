@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from convcli.places import is_remote, write_object
@@ -70,6 +69,8 @@ def _create(name: str, _flags: int, mode: int) -> int:
 def _pieces(data: Contents) -> Iterable[bytes]:
     """The pieces of a file."""
     if callable(data):
+        from tempfile import TemporaryFile
+
         with TemporaryFile() as file:
             data(file)
             file.seek(0)

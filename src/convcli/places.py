@@ -5,19 +5,15 @@ around differ, and are here. Credentials come from where the store's own library
 """
 
 import os
-import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from convcli.errors import ConvcliError, one_line
 
-URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+JOINTS = str.maketrans("", "", "+-.")  # that a scheme may have inside
 CONTENT_TYPE = {"s3": "ContentType", "gs": "content_type"}  # what the stores' libraries call it
 READ_ONLY = "http", "https"
 LOCAL = "file", "local"
@@ -32,12 +28,21 @@ _listed: dict[str, set[str]] = {}  # the names in remote folders
 _known: dict[str, bool] = {}  # and whether single objects are there, both as far as this run knows
 
 
+def is_url(name: str) -> bool:
+    """Whether a name begins with a scheme; one letter is a disk of Windows."""
+    scheme, mark, _ = name.partition("://")
+    return bool(mark) and len(scheme) > 1 and scheme.translate(JOINTS).isalnum()
+
+
 def place(name: str | Path) -> Path:
     """The path of a name, or of a URL. Raises ConvcliError for a URL that nothing here can read."""
-    if isinstance(name, Path) or not URL.match(name):
+    if isinstance(name, Path) or not is_url(name):
         return Path(name)
     protocol, _, rest = name.partition("://")
     if protocol.lower() in LOCAL:
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname
+
         return Path(url2pathname(urlsplit(name).path))
     try:
         from fsspec import get_filesystem_class
@@ -48,7 +53,7 @@ def place(name: str | Path) -> Path:
         raise ConvcliError(f"{name}: names no file or folder")
     try:
         get_filesystem_class(protocol.lower())
-        rest = re.sub(r"(?<=[^/])(/\.)+(?=/|$)", "", rest)  # stores take a dot for a name
+        rest = "/".join(part for part in rest.split("/") if part != ".")  # stores take a dot for a name
         return cast(Path, UPath(f"{protocol.lower()}://{rest}"))
     except ImportError as error:
         needed = f"s3fs {NEEDED}" if protocol in STORES_OF_S3 else one_line(str(error))
@@ -81,7 +86,7 @@ def check_writable(path: Path) -> None:
 
 def local_path(text: str) -> Path:
     """The path of a file that has to be on this machine. Raises ConvcliError for a URL."""
-    if URL.match(text):
+    if is_url(text):
         raise ConvcliError(f"must be a file of this machine, not {text!r}")
     return Path(text)
 
@@ -206,6 +211,8 @@ def open_slowly(path: Path) -> BinaryIO:
 
 def write_object(path: Path, data: bytes | Iterable[bytes], *, overwrite: bool) -> None:
     """Put an object whole; FileExistsError if that is there and not to be overwritten. Raises OSError."""
+    from mimetypes import guess_type
+
     whole = data if isinstance(data, bytes) else b"".join(data)
     store, where = _store(path)
     word, kind = CONTENT_TYPE.get(str(getattr(path, "protocol", ""))), guess_type(path.name)[0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcli.errors import ConvcliError, PictureError, system_words
 from convcli.matrices import MATRIX_SUFFIXES, parse_matrix, read_array
-from convcli.places import URL, identity, is_remote, kind_of, place, plain_errors, read_object, size_of, walk
+from convcli.places import identity, is_remote, is_url, kind_of, place, plain_errors, read_object, size_of, walk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,7 +97,7 @@ class Inputs:
     def urls(self) -> Iterator[str]:
         """URLs among them, of a folder one for all."""
         names = (item.folder if isinstance(item, Group) else item.name for item in self.items)
-        return filter(URL.match, names)
+        return filter(is_url, names)
 
     @property
     def pictures(self) -> bool:
@@ -112,7 +112,7 @@ def find_sources(names: Sequence[str], *, recursive: bool = False, output: Path 
     """
     items: list[Source | Group] = []
     for name in names:
-        if URL.match(name):
+        if is_url(name):
             items += _at_url(name, recursive, output)
             continue
         path = Path(name)

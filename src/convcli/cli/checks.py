@@ -12,7 +12,7 @@ from convcli.errors import ConvcliError
 from convcli.images.formats import FORMATS
 from convcli.layers import Layer, check_layers
 from convcli.naming import Naming, Plan, output_root
-from convcli.places import URL, is_private, is_remote
+from convcli.places import is_private, is_remote, is_url
 from convcli.sources import STREAM, Group, Inputs, exists
 from convcli.values import Measure
 from convcli.watching import check_watching
@@ -32,7 +32,7 @@ class Asked(NamedTuple):
 
 def urls_of(plan: Plan, common: CommonOptions) -> Iterator[str]:
     """The URLs that are read and written."""
-    return filter(URL.match, [*plan.inputs.urls, common.output or ""])
+    return filter(is_url, [*plan.inputs.urls, common.output or ""])
 
 
 def check_inputs(names: Sequence[str], inputs: Inputs, naming: Naming, common: CommonOptions) -> None:
