@@ -96,6 +96,7 @@ class Processes:
             try:
                 return self._pool.submit(_work_on, jobs)
             except BrokenExecutor:  # by a task before
+                self._pool.shutdown(wait=False)
                 self._pool = self._new_pool(self.workers)
                 return self._pool.submit(_work_on, jobs)
 

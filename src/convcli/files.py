@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from convcli.places import is_remote, write_object
 
@@ -69,10 +69,10 @@ def _create(name: str, _flags: int, mode: int) -> int:
 def _pieces(data: Contents) -> Iterable[bytes]:
     """The pieces of a file."""
     if callable(data):
-        from tempfile import TemporaryFile
+        from tempfile import NamedTemporaryFile
 
-        with TemporaryFile() as file:
-            data(file)
+        with NamedTemporaryFile() as file:
+            data(cast(BinaryIO, file))
             file.seek(0)
             return [file.read()]
     return [data] if isinstance(data, bytes) else data

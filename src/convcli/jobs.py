@@ -193,7 +193,7 @@ def _all_targets(job: Job, planned: "Planned | None", settings: Settings) -> lis
 def _strips(job: Job, recipe: "Recipe", settings: Settings) -> "Strips | None":
     """The strips that a large TIFF goes in."""
     path = job.source.path
-    if job.target is not FORMATS["TIFF"] or path is None or job.source.is_array or is_remote(path):
+    if job.target.name != "TIFF" or path is None or job.source.is_array or is_remote(path):
         return None
     from convcli.strips import in_strips
 

@@ -15,7 +15,7 @@ from convcli.engine.shapes import Pads, Pair, Window
 from convcli.engine.store import Extent
 from convcli.errors import PictureError
 from convcli.filtering import filter_picture
-from convcli.images.formats import FORMATS, sniff
+from convcli.images.formats import sniff
 from convcli.images.picture import Picture
 from convcli.images.reading import reason
 from convcli.images.tiff import Pages, check_chain
@@ -28,6 +28,7 @@ from convcli.words import Alpha, Boundary, Padding, Pointwise, Range
 
 STRIP_BYTES = 1 << 23  # of decoded rows at a time
 WHOLE_BYTES = 1 << 27  # decoded pictures below that are held whole
+MIRRORS = Boundary.REFLECT, Boundary.SYMMETRIC
 BAND_BYTES = 1 << 27  # of a row of stored strips or tiles, decoded, at most
 
 
@@ -75,7 +76,8 @@ def _strip(layers: Sequence[Layer], sizes: Sequence[Pair], first: int, last: int
             end = (stop - 1) * window.stride[0] - before + window.effective[0]
             above, below = max(0, -top), min(after, max(0, end - size[0]))
             start, stop = max(0, top), min(size[0], end)
-            if stop - start <= max(above, below):
+            mirrored = not isinstance(layer, Pool) and layer.boundary in MIRRORS
+            if stop - start <= (max(above, below) if mirrored else 0):
                 return None
             layer = _padded(layer, ((above, below), across))
         padded.append(layer)
@@ -86,6 +88,10 @@ def _strip(layers: Sequence[Layer], sizes: Sequence[Pair], first: int, last: int
 
 def _padded(layer: Filter | Conv | Pool, pads: Pads) -> Layer:
     return replace(layer, padding=pads) if isinstance(layer, Pool) else replace(layer, padding=pads, keep_size=False)
+
+
+class WholeError(PictureError):
+    """It is to be done whole."""
 
 
 class Strips:
@@ -109,24 +115,32 @@ class Strips:
         check_chain(self._file)
         pages = Pages(self._file)
         number = frame or 0
-        if len(pages) <= number or (len(pages) > 1 and frame is None):
-            raise PictureError("its pages are not done in strips")
+        if len(pages) <= number or (len(pages) > 1 and (frame is None or self._task.in_place)):
+            raise WholeError
         self._reader = RowReader(pages, number, self._task.recipe.threads)
         (colors, height, width), alpha = pages.shape(number)
         recipe = self._task.recipe
         self.shape = colors + (alpha and recipe.alpha is Alpha.FILTER), height, width
         if height * width > recipe.max_pixels or not self._reader.readable(BAND_BYTES):
-            raise PictureError("it can't be read in strips")
+            raise WholeError
         self.rows = recipe.rows(self.shape)
         if not _local(recipe.layers, self.rows, alpha=alpha) or recipe.range is Range.MINMAX:
-            raise PictureError("its result needs all of it")
+            raise WholeError
         if recipe.mix != 1 and self.rows[-1].output[1:] != (height, width):
-            raise PictureError("it has another size than its result")
-        shrunk = height / max(1, self.rows[-1].output[1])
-        tall = max(1, int(STRIP_BYTES / self._reader.row_bytes / shrunk))
+            raise WholeError
+        shrunk = height / self.rows[-1].output[1]
+        wider = max(prod(row.input) + prod(row.output) for row in self.rows) / (2 * prod(self.shape))
+        tall = max(1, int(STRIP_BYTES / self._reader.row_bytes / shrunk / max(1.0, wider)))
         self._wholes = tuple(windows(recipe.layers, (height, width)))
         self._strips = plan_strips(recipe.layers, (height, width), tall)
-        self._reader.check()
+
+    def check(self) -> None:
+        """Raise PictureError if the file ends before its pixels do."""
+        try:
+            self._reader.check()
+        except PictureError:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -148,6 +162,7 @@ class Strips:
 
     def write(self, file: BinaryIO) -> None:
         """Write the result. Raises PictureError for what is damaged, OSError where it can't be written."""
+        self._extent, self._outcome, self.remarks = Extent(), None, []
         self.remarks += write_rows(file, self._made(), self.rows[-1].output[1], self._task.recipe.threads)
         self.size = file.seek(0, 2)
 
@@ -180,23 +195,25 @@ class Strips:
 
 
 def in_strips(path: Path, task: Task, frame: int | None) -> Strips | None:
-    """The strips of a TIFF that is to become a TIFF, if it is large and can go in strips."""
-    if task.target is not FORMATS["TIFF"] or task.split or not path.is_file():
+    """The strips of a TIFF that is to become a TIFF, if it is large and can go in strips. Raises PictureError for one
+    that is cut off."""
+    if task.target.name != "TIFF" or task.split or not path.is_file():
         return None
     try:
         with path.open("rb") as file:
             found = sniff(file.read(16))
-        if found is not FORMATS["TIFF"]:
+        if found is None or found.name != "TIFF":
             return None
         strips = Strips(path, task, frame)
     except MemoryError:
         raise
     except Exception:  # done whole, or found wanting there
         return None
-    if strips.bytes >= WHOLE_BYTES:
-        return strips
-    strips.__exit__()
-    return None
+    if strips.bytes < WHOLE_BYTES:
+        strips.__exit__()
+        return None
+    strips.check()
+    return strips
 
 
 def _local(layers: Sequence[Layer], rows: Sequence[Row], *, alpha: bool) -> bool:

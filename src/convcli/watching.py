@@ -17,6 +17,8 @@ SETTLED = 1.0  # seconds without a change after which a file counts as whole
 
 def check_watching(names: Sequence[str]) -> None:
     """Raise ConvcliError if names can't be watched."""
+    if not names:
+        raise ConvcliError("--watch: needs folders")
     for name in names:
         if not Path(name).is_dir():
             raise ConvcliError(f"--watch: needs folders, and {name} is none")

@@ -17,7 +17,6 @@ from convcli.cli.options import OF_THE_RUN, WITHOUT_EFFECT, CommonOptions
 from convcli.cli.talk import Talk
 from convcli.crew import Crew, Processes, Work, share_cores
 from convcli.errors import ConvcliError
-from convcli.images.formats import FORMATS
 from convcli.images.png import FAST
 from convcli.images.writing import WHITE, Encoding
 from convcli.jobs import Result, Settings, begin_reading, first_frame, tidy
@@ -141,7 +140,7 @@ def _reading_ahead(inputs: Inputs, naming: Naming, common: CommonOptions) -> "It
         yield None
         return
     job = naming.job(source)
-    if job.target is FORMATS["TIFF"]:  # which may go in strips
+    if job.target.name == "TIFF" and source.suffix.lower() in job.target.suffixes:  # which may go in strips
         yield None
         return
     frame = first_frame(job, common.frame, in_place=common.in_place)

@@ -1,5 +1,6 @@
 """What libraries do to the whole process, undone while we work: Pillow's limits and warnings, libtiff's complaints."""
 
+import logging
 import os
 import warnings
 from typing import Any
@@ -14,13 +15,17 @@ def _take_over() -> Any:
     filters = warnings.catch_warnings()
     filters.__enter__()
     warnings.simplefilter("ignore")
-    return limit, filters
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    return limit, filters, level
 
 
 def _hand_back(state: Any) -> None:
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS, filters = state
+    Image.MAX_IMAGE_PIXELS, filters, level = state
+    logging.getLogger("PIL").setLevel(level)
     filters.__exit__()
 
 
