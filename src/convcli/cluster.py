@@ -50,8 +50,8 @@ class Cluster:
             self.workers = min(jobs or slots, slots)
             self.task = 1 if settings.fail_fast else max(1, min(LARGEST, inputs // (SHARE * self.workers)))
             self._client.subscribe_topic("all", self._hear)
-            # a task that makes it, not scattered data: those would be lost with the worker that holds them
-            self._work = self._client.submit(_same, work._replace(settings=settings._replace(trace=trace)), pure=False)
+            self._work = work._replace(settings=settings._replace(trace=trace))
+            self._sent = self._send()
             self._pool = self._client.get_executor(pure=False)
             self._closing = stack.pop_all()
 
@@ -66,16 +66,19 @@ class Cluster:
 
     def submit(self, jobs: Sequence[Job]) -> "Future[Made]":
         """Begin a task."""
-        future: Future[Made] = self._pool.submit(_work_on, self._work, jobs, self._folder)
+        future: Future[Made] = self._pool.submit(_work_on, self._sent, jobs, self._folder)
         self._under_way[future] = self._losses
         return future
 
     def results(self, jobs: Sequence[Job], future: "Future[Made]") -> Iterator[Result]:
         """What came of a task. Jobs whose task was fatal for several workers are tried once more, each alone; of what a
         worker wrote that was lost then, another one does not make a second result."""
+        yield from self._results(jobs, future)
+
+    def _results(self, jobs: Sequence[Job], future: "Future[Made]", *, lost: bool = False) -> Iterator[Result]:
         from distributed import KilledWorker
 
-        lost = self._losses > self._under_way.pop(future)
+        lost = self._losses > self._under_way.pop(future) or lost
         try:
             found = future.result()
         except KilledWorker:
@@ -83,9 +86,10 @@ class Cluster:
                 yield Result(jobs[0], "failed", error=CRASHED)
                 return
             wait(self._under_way)  # any of them may be to blame
+            self._sent = self._send()  # which may have been lost, and suspected, as often
             for job in jobs:
                 self._suspects.add(job)
-                yield from self._now(job)
+                yield from self._anew(job, lost=True)
         except CancelledError:
             self.lost = True
             yield Result(jobs[0], "failed", error=f"--cluster: the scheduler at {self._address} was lost", fatal=True)
@@ -99,9 +103,9 @@ class Cluster:
         """Drop what is under way."""
         self._pool.shutdown(wait=False)
 
-    def _now(self, job: Job) -> Iterator[Result]:
-        """The results of a job by itself."""
-        return self.results([job], self.submit([job]))
+    def _send(self) -> Any:
+        """The work, once for all tasks: made by a task, since scattered data are lost with the worker that holds it."""
+        return self._client.submit(_same, self._work, pure=False)
 
     def _settled(self, job: Job, result: Result | None, lost: bool) -> Iterator[Result]:
         """A result after a look at whether the work had been done by a worker that was lost. None is the result of a
@@ -110,11 +114,14 @@ class Cluster:
         if result is not None and not (refused and lost and not job.before):
             yield result
         elif not lost:  # somebody else's
-            yield from self._now(job._replace(before=None))
+            yield from self._anew(job._replace(before=None))
         elif self._in_place:
             yield written_before(job)
         else:
-            yield from self._now(job._replace(renew=True, before=None))
+            yield from self._anew(job._replace(renew=True, before=None))
+
+    def _anew(self, job: Job, *, lost: bool = False) -> Iterator[Result]:
+        return self._results([job], self.submit([job]), lost=lost)
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
         self._losses += event[1].get("action") == "remove-worker"
