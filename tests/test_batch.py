@@ -971,11 +971,11 @@ def test_it_shows_whether_a_worker_that_died_had_written(tmp_path):
     from convcli.sources import Source
 
     settings = Settings()
-    job = _handed_out(Job(Source("a.png"), tmp_path / "b.png", FORMATS["PNG"]), settings)
+    job = _handed_out(Job(Source("a.png"), tmp_path / "b.png", FORMATS["PNG"]), settings, set())
     assert not was_written(job, settings)
     (tmp_path / "b.png").write_bytes(b"by the worker")
     assert was_written(job, settings)
-    job = _handed_out(job, settings)
+    job = _handed_out(job, settings, set())
     assert not was_written(job, settings)
     (tmp_path / "b.png").write_bytes(b"by another one")
     assert was_written(job, settings)

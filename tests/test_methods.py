@@ -937,7 +937,7 @@ def eager(monkeypatch):
 
 
 @each_method
-@pytest.mark.parametrize("x", [WIDE, WIDE_FLOATS], ids=["bytes", "floats"])
+@pytest.mark.parametrize("x", [WIDE, WIDE_FLOATS, np.repeat(WIDE_FLOATS, 4, axis=0)], ids=["bytes", "floats", "tall"])
 def test_threads_change_nothing(tiny, eager, method, x):
     kernel = np.full((3, 3), 0.7)
     one, _ = filtered(x, kernel, method, threads=1)

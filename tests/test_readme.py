@@ -22,7 +22,7 @@ SHELL = [
     line.partition(" #")[0].strip()
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
-    if line.startswith("convcli ") and "*" not in line and ">" not in line
+    if line.startswith("convcli ") and not any(word in line for word in ("*", ">", "--watch", "--cluster"))
 ]
 
 

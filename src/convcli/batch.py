@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -68,7 +69,7 @@ def run_here(jobs: Iterable[Job], work: Work, stop: Stop, reading: "Future[Frame
         reading = None
 
 
-class Task(NamedTuple):
+class Begun(NamedTuple):
     """Some jobs under way, and about how much memory they take."""
 
     jobs: Sequence[Job]
@@ -82,7 +83,8 @@ def run_jobs(jobs: Iterable[Job], crew: Crew, stop: Stop, work: Work) -> Generat
     waiting, most = _tasks(jobs, crew, work), work.settings.max_memory
     hasty = work.settings.fail_fast
     window, longest = (crew.workers, crew.workers) if hasty else (crew.window * crew.workers, BUFFER)
-    queue: deque[Task] = deque()
+    queue: deque[Begun] = deque()
+    taken: set[Path] = set()  # names that --existing rename gave
     following = next(waiting, None)
     while True:
         under_way = [task for task in queue if not task.future.done()]
@@ -90,8 +92,8 @@ def run_jobs(jobs: Iterable[Job], crew: Crew, stop: Stop, work: Work) -> Generat
             task, memory = following
             if under_way and memory + sum(one.memory for one in under_way) > most:
                 break
-            task = [_handed_out(job, work.settings) for job in task]
-            queue.append(Task(task, crew.submit(task), memory))
+            task = [_handed_out(job, work.settings, taken) for job in task]
+            queue.append(Begun(task, crew.submit(task), memory))
             under_way.append(queue[-1])
             following = next(waiting, None)
         if not queue:
@@ -107,22 +109,30 @@ def run_jobs(jobs: Iterable[Job], crew: Crew, stop: Stop, work: Work) -> Generat
             if stop.impatient():
                 crew.abandon()
                 return
+            if crew.lost:
+                done, future, _ = queue.popleft()
+                yield from crew.results(done, future)
+                return
 
 
 def _tasks(jobs: Iterable[Job], crew: Crew, work: Work) -> Iterator[tuple[list[Job], float]]:
     """Jobs as many at a time as the crew takes, and the memory that they need, where that is limited and shared."""
     limited = crew.shares_memory and work.settings.max_memory < math.inf
     waiting = iter(jobs)
-    while task := list(islice(waiting, crew.task)):
+    while task := list(islice(waiting, crew.task_size)):
         yield task, sum(map(work.memory, task)) if limited else 0.0
 
 
-def _handed_out(job: Job, settings: Settings) -> Job:
+def _handed_out(job: Job, settings: Settings, taken: set[Path]) -> Job:
     """The job with what is at its output now: by that it shows later whether a worker that died had written it."""
     if job.output is None or (is_remote(job.output) and settings.existing is Existing.OVERWRITE):
         return job
     list_once(job.output.parent)
     anew = job.split or job.renew or settings.in_place
-    if settings.existing is Existing.RENAME and not anew and is_there(job.output):
-        job = job._replace(chosen=free_name(job.output))
+    if settings.existing is Existing.RENAME and not anew:
+        wanted = job.output
+        if is_there(wanted) or wanted in taken:
+            wanted = free_name(wanted, taken)
+            job = job._replace(chosen=wanted)
+        taken.add(wanted)
     return job._replace(before=state_of(job.path(channel=0, frame=0), exact=settings.in_place))

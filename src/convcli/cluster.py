@@ -14,19 +14,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 from convcli import __version__
 from convcli.crew import CRASHED, Work, was_written, written_before
 from convcli.errors import ConvcliError, one_line
-from convcli.jobs import Result
+from convcli.jobs import Result, tidy
 from convcli.naming import Job
-from convcli.places import below, is_remote
+from convcli.places import below, forget, is_remote
 
 Made = list[Result | None]
 
 PATIENCE = 10  # seconds in which a scheduler, and one worker, must be there
 LARGEST = 16  # jobs in a task: half a second for photographs
 SHARE = 8  # tasks for each worker at least, so that none waits for the last one
+# asked in a way that workers without convcli can answer, too
+VERSIONS = "__import__('convcli').__version__, __import__('platform').python_version()"
 
 
 class Cluster:
@@ -34,21 +37,22 @@ class Cluster:
 
     window = 1  # a task that waits behind one that kills its worker would be suspected as well
     shares_memory = False
-    lost = False
 
     def __init__(self, address: str, work: Work, *, jobs: int | None, inputs: int) -> None:
         self._address, self._folder = address, Path.cwd()
         settings = work.settings
         trace = settings.trace and self._folder / settings.trace
         self._suspects: set[Job] = set()
+        self._run = uuid4().hex
+        self._gone = False
         self._in_place = settings.in_place
         self._losses = 0  # of workers
         self._under_way: dict[Future[Made], int] = {}  # and how many there were when a task began
         with ExitStack() as stack:
             self._client = _connect(address, stack)
-            slots = sum(_threads_of(self._client, address).values())
+            slots = _slots(self._client, address)
             self.workers = min(jobs or slots, slots)
-            self.task = 1 if settings.fail_fast else max(1, min(LARGEST, inputs // (SHARE * self.workers)))
+            self.task_size = 1 if settings.fail_fast else max(1, min(LARGEST, inputs // (SHARE * self.workers)))
             self._client.subscribe_topic("all", self._hear)
             self._work = work._replace(settings=settings._replace(trace=trace))
             self._sent = self._send()
@@ -64,9 +68,14 @@ class Cluster:
         self._pool.shutdown(wait=False)
         self._closing.close()
 
+    @property
+    def lost(self) -> bool:
+        """Whether there is no scheduler any more."""
+        return self._gone or self._client.status != "running"
+
     def submit(self, jobs: Sequence[Job]) -> "Future[Made]":
         """Begin a task."""
-        future: Future[Made] = self._pool.submit(_work_on, self._sent, jobs, self._folder)
+        future: Future[Made] = self._pool.submit(_work_on, self._sent, jobs, self._folder, self._run)
         self._under_way[future] = self._losses
         return future
 
@@ -79,6 +88,10 @@ class Cluster:
         from distributed import KilledWorker
 
         lost = self._losses > self._under_way.pop(future) or lost
+        gone = f"--cluster: the scheduler at {self._address} was lost"
+        if self.lost and not future.done():  # nor will it be
+            yield Result(jobs[0], "failed", error=gone, fatal=True)
+            return
         try:
             found = future.result()
         except KilledWorker:
@@ -91,10 +104,15 @@ class Cluster:
                 self._suspects.add(job)
                 yield from self._anew(job, lost=True)
         except CancelledError:
-            self.lost = True
-            yield Result(jobs[0], "failed", error=f"--cluster: the scheduler at {self._address} was lost", fatal=True)
-        except Exception as error:
-            yield Result(jobs[0], "failed", error=f"--cluster: a worker can't do this: {_words(error)}", fatal=True)
+            self._gone = True
+            yield Result(jobs[0], "failed", error=gone, fatal=True)
+        except Exception as error:  # of Dask: a worker may have gone while its results were fetched
+            if set(jobs) <= self._suspects:
+                yield Result(jobs[0], "failed", error=f"--cluster: a worker can't do this: {_words(error)}", fatal=True)
+                return
+            self._suspects |= set(jobs)
+            for job in jobs:
+                yield from self._anew(job, lost=True)
         else:
             for job, result in zip(jobs, found, strict=True):
                 yield from self._settled(job, result, lost)
@@ -156,30 +174,42 @@ def _connect(address: str, stack: ExitStack) -> Any:
     return client
 
 
-def _threads_of(client: Any, address: str) -> dict[str, int]:
-    """How many tasks each worker takes at a time, after a look at what they have installed."""
+def _slots(client: Any, address: str) -> int:
+    """How many tasks the workers take at a time, after a look at what they have installed."""
+    nobody = ConvcliError(f"--cluster: {address} has no workers; start some with dask worker {address}")
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
     except TimeoutError:
-        raise ConvcliError(f"--cluster: {address} has no workers; start some with dask worker {address}") from None
+        raise nobody from None
     own = platform.python_version_tuple()[:2]
-    for worker, found in client.get_versions(packages=["convcli"])["workers"].items():
-        python, version = found["packages"]["python"], found["packages"]["convcli"]
-        if version is None:
+    for worker, found in client.run(eval, VERSIONS, on_error="return").items():
+        if isinstance(found, BaseException):
             raise ConvcliError(f"--cluster: the worker {worker} has no convcli; install convcli {__version__} there")
+        version, python = found
         if version != __version__:
             raise ConvcliError(f"--cluster: the worker {worker} has convcli {version}; install {__version__} there")
         if tuple(python.split(".")[:2]) != own:
             raise ConvcliError(f"--cluster: the worker {worker} runs Python {python}; this is {'.'.join(own)}")
-    return dict(client.nthreads())
+    slots = sum(client.nthreads().values())
+    if not slots:
+        raise nobody
+    return int(slots)
 
 
 def _same(work: Work) -> Work:
     return work
 
 
-def _work_on(work: Work, jobs: Sequence[Job], folder: Path) -> Made:
+_last_run = ""  # that this worker was of
+
+
+def _work_on(work: Work, jobs: Sequence[Job], folder: Path, run: str) -> Made:
     """On a worker, whose own folder is another one. Results name files as the jobs do."""
+    global _last_run
+    if run != _last_run:
+        _last_run = run
+        forget()
+        tidy.cache_clear()
     return [_done(work, _placed(job, folder), job, folder) for job in jobs]
 
 

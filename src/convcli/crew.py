@@ -47,14 +47,17 @@ class Work(NamedTuple):
 
 
 class Crew(Protocol):
-    """Workers: how many, how many jobs make a task, how many tasks are under way for each of them, whether they are all
-    on this machine, and whether they are lost for good."""
+    """Workers: how many, how many jobs make a task, how many tasks are under way for each of them, and whether they are
+    all on this machine."""
 
     workers: int
-    task: int
+    task_size: int
     window: int
     shares_memory: bool
-    lost: bool
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing more will come of them."""
 
     def submit(self, jobs: Sequence[Job]) -> "Future[Any]":
         """Begin a task."""
@@ -70,7 +73,7 @@ class Processes:
     """Processes on this machine. They share what has been imported, where a ``fork`` is safe: not beside the threads
     of an object store's library."""
 
-    task = 1
+    task_size = 1
     window = 2  # none waits for work, and few tasks are lost
     shares_memory = True
     lost = False

@@ -124,7 +124,8 @@ def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames
         planned = plan_job(job, recipe, settings)
         targets = _all_targets(job, planned, settings) or targets
     if targets and all(_skipped([one], settings) for one in targets):
-        tidy(targets[0].parent)
+        if not settings.dry_run:
+            tidy(targets[0].parent)
         return Result(job, "skipped", outputs=tuple(targets))
     targets = [_target(one, settings) for one in targets if not _skipped([one], settings)]
     if settings.dry_run:

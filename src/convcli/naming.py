@@ -289,9 +289,9 @@ def _has_links(folder: Path) -> bool:
         return False
 
 
-def free_name(path: Path) -> Path:
-    """``photo-1.png``, ``photo-2.png`` ...: the first that is free."""
+def free_name(path: Path, taken: Collection[Path] = ()) -> Path:
+    """``photo-1.png``, ``photo-2.png`` ...: the first that is free, and not ``taken`` by what is still under way."""
     number = 1
-    while is_there(free := path.with_name(f"{path.stem}-{number}{path.suffix}")):
+    while is_there(free := path.with_name(f"{path.stem}-{number}{path.suffix}")) or free in taken:
         number += 1
     return free

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 from convcli.errors import ConvcliError, one_line
 
 JOINTS = str.maketrans("", "", "+-.")  # that a scheme may have inside
-CONTENT_TYPE = {"s3": "ContentType", "gs": "content_type"}  # what the stores' libraries call it
+CONTENT_TYPE = {"s3": "ContentType", "s3a": "ContentType", "gs": "content_type"}  # what the stores' libraries call it
 READ_ONLY = "http", "https"
 LOCAL = "file", "local"
 WHOLE = 5 << 30  # bytes that S3 takes in one request

@@ -188,8 +188,10 @@ def _at_url(name: str, recursive: bool, output: Path | None) -> Iterator[Source 
             yield _file(name, path)
         elif kind == "directory":
             found: list[Source | Group] = list(_pictures_at(path, recursive, output))
-            hint = "" if recursive or not any(folder != path for folder, _ in walk(path, recursive=True)) else ADD_R
-            yield from found or [Source(name, path, problem=f"a folder without pictures{hint}")]
+            if not found:
+                hint = "" if recursive or not any(folder != path for folder, _ in walk(path, recursive=True)) else ADD_R
+                found = [Source(name, path, problem=f"a folder without pictures{hint}")]
+            yield from found
         else:
             yield Source(name, path, problem="no such file")
     except ConvcliError as error:

@@ -126,7 +126,7 @@ class Strips:
         self.rows = recipe.rows(self.shape)
         if not _local(recipe.layers, self.rows, alpha=alpha) or recipe.range is Range.MINMAX:
             raise WholeError
-        if recipe.mix != 1 and self.rows[-1].output[1:] != (height, width):
+        if recipe.mix != 1 and self.rows[-1].output != self.rows[0].input:
             raise WholeError
         shrunk = height / self.rows[-1].output[1]
         wider = max(prod(row.input) + prod(row.output) for row in self.rows) / (2 * prod(self.shape))

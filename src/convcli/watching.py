@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from convcli.errors import ConvcliError
 from convcli.jobs import Result
@@ -34,7 +35,7 @@ class Watch:
 
     def __init__(self, look: Callable[[], Inputs], naming: Naming, kept: Sequence[Path], *, replace: bool) -> None:
         self._look, self._naming, self._kept, self._replace = look, naming, kept, replace
-        self._made: dict[Path | None, Path] = {}  # by planned outputs, which --existing rename may have changed
+        self._made: dict[tuple[Path | None, Path | None], Path] = {}  # results, by inputs and planned outputs
         self._refused: set[Path] = set()
 
     def rounds(self, changes: Iterable[set[Path] | None]) -> Iterator[list[Job]]:
@@ -61,12 +62,12 @@ class Watch:
         if result.status != "written" or output is None:
             return
         if not result.job.split:
-            self._made[output] = result.outputs[0]
+            self._made[result.job.source.path, output] = result.outputs[0]  # --existing rename may have changed it
         elif result.job.path(channel=0, frame=0) in result.outputs:  # under no other name
-            self._made[output] = output
+            self._made[result.job.source.path, output] = output
 
     def _renewed(self, job: Job) -> Job:
-        made = self._made.get(job.output)
+        made = self._made.get((job.source.path, job.output))
         return job if made is None else job._replace(output=made, renew=True)
 
     def _one_by_one(self, inputs: Inputs, changed: set[Path]) -> Iterator[Job]:
@@ -75,6 +76,7 @@ class Watch:
         for source in inputs:
             if source.path is not None and source.path in waiting:
                 waiting.discard(source.path)
+                self._refused.discard(source.path)
                 try:
                     Plan(without(inputs, waiting | self._refused), self._naming, self._kept)
                     yield self._naming.job(source)
@@ -83,31 +85,42 @@ class Watch:
                     yield self._naming.job(source._replace(problem=str(error)))
 
 
-def settled_changes(
-    folders: Sequence[str], *, recursive: bool, ended: Callable[[], bool]
-) -> Iterator[set[Path] | None]:
-    """None once watching has begun; then, until it has ``ended``, what has come or changed and was left alone since."""
-    from watchfiles import Change, watch
+Changes = Iterator[set[Path] | None]
+
+
+def settled_changes(folders: Sequence[str], *, recursive: bool, ended: Callable[[], bool]) -> Changes:
+    """None once watching has begun; then, until it has ``ended``, what has come or changed and was left alone since.
+
+    Another None says that something was missed. Raises ConvcliError if a folder is not there any more.
+    """
+    from watchfiles import watch
 
     places = {os.path.realpath(folder): Path(folder) for folder in folders}
+    options: dict[str, Any] = {"debounce": STEP, "rust_timeout": STEP, "yield_on_timeout": True}
+    while not ended():
+        for folder in places.values():
+            if not folder.is_dir():
+                raise ConvcliError(f"{folder}: is not there any more")
+        try:
+            found = watch(*places, recursive=recursive, watch_filter=None, raise_interrupt=False, **options)
+            yield from _settled(found, places, ended)
+        except RuntimeError:  # a name that is no text: the next look finds all others
+            continue
+
+
+def _settled(found: Iterable[set[tuple[Any, str]]], places: Mapping[str, Path], ended: Callable[[], bool]) -> Changes:
+    from watchfiles import Change
+
     moments: dict[Path, float] = {}
     begun = False
-    for found in watch(
-        *places,
-        recursive=recursive,
-        watch_filter=None,
-        debounce=STEP,
-        rust_timeout=STEP,
-        yield_on_timeout=True,
-        raise_interrupt=False,
-    ):
-        if ended():
+    for changes in found:
+        if ended() or not all(folder.is_dir() for folder in places.values()):
             return
         if not begun:
             begun = True
             yield None
         now = time.monotonic()
-        for change, name in found:
+        for change, name in changes:
             if change != Change.deleted:
                 inside = [(root, folder) for root, folder in places.items() if Path(name).is_relative_to(root)]
                 for root, folder in inside:

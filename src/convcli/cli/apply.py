@@ -71,7 +71,7 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
         journal = stack.enter_context(_journal(name, common, settings, asked)) if common.resume else None
         crew = stack.enter_context(_crew(work, workers, plan, common)) if _apart(plan, common) else None
         watch = _watch(names, naming, kept, common) if common.watch else None
-        changes = settled_changes(names, recursive=common.recursive, ended=lambda: stop.enough)
+        changes = settled_changes([*names, *common.listed], recursive=common.recursive, ended=lambda: stop.enough)
         for jobs in watch.rounds(changes) if watch else [plan]:
             left = journal.remaining(jobs, talk.say) if journal else iter(jobs)
             results = run_jobs(left, crew, stop, work) if crew else run_here(left, work, stop, reading)
@@ -101,22 +101,28 @@ def _note(result: Result, talk: Talk, journal: "Journal | None", stop: Stop, set
 def _apart(plan: Plan, common: CommonOptions) -> bool:
     """Whether the work is done elsewhere: in processes it is worth it for pictures, if there are several."""
     several = len(plan.inputs) > 1 and not plan.to_stdout and plan.inputs.pictures
-    return common.cluster is not None or common.watch or (several and not any(map(is_private, urls_of(plan, common))))
+    return _address(common) is not None or common.watch or (several and not any(map(is_private, urls_of(plan, common))))
 
 
 def _share(inputs: Inputs, common: CommonOptions) -> tuple[int, int]:
     """How many workers there are on this machine, and how many threads each of them, or of a cluster's, has."""
-    if common.cluster is not None:
+    if _address(common) is not None:
         return 0, common.threads or 1
     return share_cores(common.jobs, len(inputs) if not common.watch else sys.maxsize, common.threads)
 
 
+def _address(common: CommonOptions) -> str | None:
+    """The cluster's, if it is needed: a plan is made at home."""
+    return None if common.dry_run else common.cluster
+
+
 def _crew(work: Work, workers: int, plan: Plan, common: CommonOptions) -> AbstractContextManager[Crew]:
-    if common.cluster is None:
+    address = _address(common)
+    if address is None:
         return Processes(work, workers, fork=not any(urls_of(plan, common)))
     from convcli.cluster import Cluster
 
-    return Cluster(common.cluster, work, jobs=common.jobs, inputs=len(plan.inputs))
+    return Cluster(address, work, jobs=common.jobs, inputs=len(plan.inputs))
 
 
 def _watch(names: Sequence[str], naming: Naming, kept: Sequence[Path], common: CommonOptions) -> Watch:

@@ -53,13 +53,19 @@ def check_inputs(names: Sequence[str], inputs: Inputs, naming: Naming, common: C
         if exists(one) and not one.is_dir():
             raise ConvcliError(f"-o: {common.output}: {one} is a file, not a folder")
     if common.watch:
-        check_watching([*names, *common.listed])
-        if common.in_place or common.dry_run:
-            raise ConvcliError(f"--watch: does not go with {'--in-place' if common.in_place else '--dry-run'}")
-        if is_private(common.output or ""):
-            raise ConvcliError(f"--watch: what is in {common.output} ends with the run; give a folder")
+        _check_watch(names, common)
     if common.in_place and common.output:
         raise ConvcliError("--in-place: takes no -o; choose one of them")
+
+
+def _check_watch(names: Sequence[str], common: CommonOptions) -> None:
+    check_watching([*names, *common.listed])
+    if common.in_place or common.dry_run:
+        raise ConvcliError(f"--watch: does not go with {'--in-place' if common.in_place else '--dry-run'}")
+    if common.output is None:
+        raise ConvcliError("--watch: needs -o DIR/ for its results")
+    if is_private(common.output):
+        raise ConvcliError(f"--watch: what is in {common.output} ends with the run; give a folder")
 
 
 def check_values(inputs: Inputs, asked: Asked, common: CommonOptions) -> None:

@@ -116,7 +116,7 @@ InputsArg = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT...",
-        help="Files, folders, - for standard input, or a matrix such as '[0 1 2; 3 4 5]'.",
+        help="Files, folders, URLs, - for standard input, or a matrix such as '[0 1 2; 3 4 5]'.",
         show_default=False,
     ),
 ]
@@ -149,7 +149,7 @@ MaxMemoryOpt = Annotated[
         "--max-memory SIZE",
         "Most that pictures at work may take: 2GB.",
         option_parser(values.parse_bytes),
-        show_default="run: 3/4 of what is free",
+        show_default="none; run: 3/4 of what is free",
     ),
 ]
 ThreadsOpt = Annotated[int | None, option(_REPORT, "--threads N", "For one picture; else the cores.", min=1)]

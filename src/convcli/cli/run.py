@@ -37,7 +37,8 @@ def run_command(
         ),
     ] = None,
     save: Annotated[
-        Path | None, typer.Option("--save-pipeline", metavar="FILE", help="Write the stages to a .toml file.")
+        Path | None,
+        typer.Option("--save-pipeline", metavar="FILE", help="Write the stages to a .toml file.", parser=parse_local),
     ] = None,
 ) -> int:
     """Filters, layers, pools and more, one after another."""

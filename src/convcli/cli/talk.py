@@ -92,7 +92,7 @@ class Talk:
         words = [f"{self.counts[status]:,} {status}" for status in STATUSES if self.counts[status]]
         if self.pixels:
             words += [f"{self.pixels / 1e6:,.3g} megapixels", f"{format_bytes(self.bytes)} to read"]
-        if interrupted and self.count is not None:
+        if self.count is not None and self.count > self.counts.total():
             words.append(f"{self.count - self.counts.total():,} left")
         self._line(", ".join(words) or "nothing came", "bold")
 

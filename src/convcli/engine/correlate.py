@@ -148,7 +148,7 @@ class _Run:
     def tiles(self, workers: int) -> Iterator[Tile]:
         """Every item and group, and its output rows and columns cut into tiles that the method likes, some for each."""
         (height, width), (rows, columns) = self.ask.window.output, self.method.tile(self.problem)
-        if workers > 1:
+        if workers > 1 and not self.method.grid:
             fair = -(-self.problem.planes * height // (workers * TILES_PER_WORKER))
             rows = min(rows, max(fair, self.ask.window.effective[0]))
         inner = self._inner_columns(columns)

@@ -68,7 +68,8 @@ class Method(NamedTuple):
     and out. A block of floats that does not ``suit`` a method is left to one that suits all: a NaN or an Inf would
     reach outputs whose window does not hold it, or a product of one with 0 would be left out.
 
-    With ``views``, a block had better be a view of the picture than a copy: the method reads it once.
+    With ``views``, a block had better be a view of the picture than a copy: the method reads it once. With ``grid``,
+    where a tile begins changes how its sums are rounded, so that tiles must not depend on the number of threads.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Method(NamedTuple):
     suits: Callable[[Array], bool] = lambda _block: True
     dtype: Callable[[Problem], str] = lambda problem: problem.dtype
     views: bool = False
+    grid: bool = False
 
 
 def refuses_integers(problem: Problem) -> str | None:
