@@ -14,7 +14,7 @@ from typing import NamedTuple
 from convcli.errors import ConvcliError
 from convcli.images.formats import FORMATS, OF_SUFFIX, Format, format_of
 from convcli.places import State, check_writable, folded, identity, inside, is_remote, is_there, kind_of, place
-from convcli.sources import STREAM, Group, Inputs, Source, exists, split_name
+from convcli.sources import STREAM, Group, Inputs, Source, exists, split_name, suffixes_of
 from convcli.words import Existing
 
 TOKENS = ("stem", "ext", "parent", "command", "channel", "frame")
@@ -91,8 +91,7 @@ class Naming(NamedTuple):
 
     def patterns(self, group: Group) -> dict[str, Job]:
         """The job of each suffix in a group, with a mark for the stem."""
-        suffixes = {split_name(name)[1] for name in group.names}
-        return {suffix: self.job(group.source(f"{MARK}{suffix}")) for suffix in suffixes}
+        return {suffix: self.job(group.source(f"{MARK}{suffix}")) for suffix in suffixes_of(group.names)}
 
 
 class Plan:
@@ -138,17 +137,17 @@ class Plan:
             folders = {folded(one.parent) for one in patterns.values()}
             if len(folders) != 1 or any(_has_links(one.parent) for one in patterns.values()):
                 return False
-            shapes = {suffix: one.name.casefold() for suffix, one in patterns.items()}
+            shapes = {suffix: one.name.casefold().partition(MARK) for suffix, one in patterns.items()}
             split = map(split_name, item.names)
-            names = {shapes[suffix].replace(MARK, stem.casefold()) for stem, suffix in split}
-            others = written.setdefault(folders.pop(), set())
-            if len(names) != len(item.names) or not others.isdisjoint(names):
+            names = {shapes[suffix][0] + stem.casefold() + shapes[suffix][2] for stem, suffix in split}
+            others = written.setdefault(folders.pop(), names)
+            if len(names) != len(item.names) or not (others is names or others.isdisjoint(names)):
                 return False
             others |= names
         read = [(folded(place(item.folder)), item.names) for item in self.inputs.items if isinstance(item, Group)]
         read += [(folded(path.parent), [path.name]) for path in kept]
         return self.naming.in_place or all(
-            written.get(folder, set()).isdisjoint(name.casefold() for name in names) for folder, names in read
+            written[folder].isdisjoint(map(str.casefold, names)) for folder, names in read if folder in written
         )
 
 

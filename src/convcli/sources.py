@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -68,8 +68,13 @@ class Group(NamedTuple):
 
 def split_name(name: str) -> tuple[str, str]:
     """A picture's name without its suffix, and that: quicker than a Path where there are a hundred thousand."""
-    stem, dot, suffix = name.rpartition(".")
-    return stem, dot + suffix
+    dot = name.rfind(".")
+    return name[:dot], name[dot:]
+
+
+def suffixes_of(names: Iterable[str]) -> set[str]:
+    """The suffixes of pictures' names."""
+    return {name[name.rfind(".") :] for name in names}
 
 
 class Inputs:
