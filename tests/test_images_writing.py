@@ -19,9 +19,10 @@ from PIL import Image, ImageCms
 
 from convcli.errors import ConvcliError, PictureError
 from convcli.files import write_file
-from convcli.images.formats import format_named, format_of
+from convcli.images.formats import FORMATS, format_named, format_of
 from convcli.images.picture import Metadata, Picture
 from convcli.images.reading import read_picture
+from convcli.images.writing import Encoding, encode
 from pictures import chunks_of, encoded, encoded_and_said, noise
 
 MAKE = 0x010F
@@ -663,3 +664,14 @@ def test_names_of_every_kind(tmp_path):
         write_file(tmp_path / name, name.encode(errors="surrogateescape"), overwrite=False)
         assert (tmp_path / name).read_bytes() == name.encode(errors="surrogateescape")
     assert len(names_in(tmp_path)) == 8
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (500, 700)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_jpeg_is_pillow_s_own(size, threads):
+    """Its encoder is given four bytes a pixel."""
+    pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    pieces, _ = encode(Picture(pixels, 255.0), FORMATS["JPEG"], Encoding(quality=90, threads=threads))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    assert b"".join(pieces) == buffer.getvalue()

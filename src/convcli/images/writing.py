@@ -1,6 +1,7 @@
 """Encoding: the bytes of files from :class:`Frames`, each format in its way."""
 
 import io
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -184,13 +185,26 @@ def _image(pixels: "NDArray[Any]", target: Format, threads: int | None) -> Any:
 
     if mode in SHARED_MODES:
         return share(0, height)
-    image = Image.new(mode, (width, height), None)
     tall = max(1, STRIP_PIXELS // width)
-    for _ in map_all(
-        lambda top: image.paste(share(top, tall), (0, top)), range(0, height, tall), check_threads(threads)
-    ):
-        pass
+    tops = range(0, height, tall)
+    if mode == "RGB" and target.name == "JPEG":  # whose encoder also takes four bytes a pixel, as Pillow lays them out
+        wide = np.empty((height, width, 4), np.uint8)
+        deque(map_all(lambda top: _widen(pixels[top : top + tall], wide[top:]), tops, check_threads(threads)), 0)
+        return Image.frombuffer("RGBX", (width, height), wide, "raw", "RGBX", 0, 1)
+    image = Image.new(mode, (width, height), None)
+    deque(map_all(lambda top: image.paste(share(top, tall), (0, top)), tops, check_threads(threads)), 0)
     return image
+
+
+def _widen(rows: "NDArray[Any]", wide: "NDArray[Any]") -> None:
+    """Pixels of three bytes into pixels of four, of which the last means nothing: each number of four bytes begins
+    three after the one before it, which copies several times as fast as byte by byte."""
+    import numpy as np
+
+    count = rows.shape[0] * rows.shape[1]
+    wide.reshape(-1, 4)[count - 1, :3] = rows[-1, -1]  # after which there is no fourth byte to read
+    overlapping = np.ndarray((count - 1,), np.uint32, rows, strides=(3,))
+    wide.reshape(-1, 4)[: count - 1].view(np.uint32)[:, 0] = overlapping
 
 
 def _quality(picture: Picture, target: Format, encoding: Encoding) -> dict[str, Any]:
