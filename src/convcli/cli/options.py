@@ -259,7 +259,7 @@ class BatchOptions(Options):
     ] = None
     resume: Annotated[bool, option(_BATCH, "--resume", "Do what is missing or changed in -o DIR/.")] = False
     files_from: Annotated[
-        Any, option(_BATCH, "--files-from FILE", "More inputs, one a line; - is standard input.", parse_listing)
+        Any, option(_BATCH, "--files-from FILE", "More inputs, one a line; - is stdin.", parse_listing)
     ] = None
     null: Annotated[bool, option(_BATCH, "-0 --null", "Names in lists end in NUL, not in a line.")] = False
     failed: Annotated[Any, option(_BATCH, "--failed FILE", "Write the names of those that failed.", parse_local)] = None
