@@ -1,5 +1,6 @@
 """Finished values on their way into the result: scaled, rounded once, clipped, cast, their range noted in passing."""
 
+from math import floor
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -28,10 +29,12 @@ class Extent:
         if not values.size:
             return
         least, most = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
-        slack = NOISE * unit
-        below = int(np.count_nonzero(values < -slack)) if least < -slack else 0
-        far_below = int(np.count_nonzero(values < -unit - slack)) if least < -unit - slack else 0
-        above = int(np.count_nonzero(values > unit + slack)) if most > unit + slack else 0
+        zero, white = -NOISE * unit, unit + NOISE * unit
+        if values.dtype.kind in "iu":  # a comparison of integers with a float would turn them all into floats
+            zero, white = 0, floor(unit)
+        below = int(np.count_nonzero(values < zero)) if least < zero else 0
+        far_below = int(np.count_nonzero(values < -white)) if least < -white else 0
+        above = int(np.count_nonzero(values > white)) if most > white else 0
         with self._lock:
             self.minimum, self.maximum = min(self.minimum, least), max(self.maximum, most)
             self.below, self.far_below, self.above = self.below + below, self.far_below + far_below, self.above + above
