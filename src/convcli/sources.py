@@ -244,13 +244,14 @@ def _pictures_in(folder: str, root: Path, recursive: bool, output: Path | None) 
     from convcli.images.formats import PICTURE_SUFFIXES
 
     names, folders, links = [], [], False
+    suffixes = frozenset(PICTURE_SUFFIXES)
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
                 if name.startswith("."):
                     continue
-                if name.lower().endswith(PICTURE_SUFFIXES) and _is_file(entry):
+                if name[name.rfind(".") :].lower() in suffixes and _is_file(entry):
                     names.append(name)
                     links = links or entry.is_symlink()
                 elif recursive and entry.is_dir(follow_symlinks=False):
