@@ -79,12 +79,9 @@ class Cluster:
         self._under_way[future] = self._losses
         return future
 
-    def results(self, jobs: Sequence[Job], future: "Future[Made]") -> Iterator[Result]:
-        """What came of a task. Jobs whose task was fatal for several workers are tried once more, each alone; of what a
-        worker wrote that was lost then, another one does not make a second result."""
-        yield from self._results(jobs, future)
-
-    def _results(self, jobs: Sequence[Job], future: "Future[Made]", *, lost: bool = False) -> Iterator[Result]:
+    def results(self, jobs: Sequence[Job], future: "Future[Made]", *, lost: bool = False) -> Iterator[Result]:
+        """What came of a task. Jobs whose task was fatal for several workers, or whose results could not be had, are
+        tried once more, each alone; of what a worker wrote that was ``lost`` then, no second result is made."""
         from distributed import KilledWorker
 
         lost = self._losses > self._under_way.pop(future) or lost
@@ -94,22 +91,18 @@ class Cluster:
             return
         try:
             found = future.result()
-        except KilledWorker:
-            if set(jobs) <= self._suspects:
-                yield Result(jobs[0], "failed", error=CRASHED)
-                return
-            wait(self._under_way)  # any of them may be to blame
-            self._sent = self._send()  # which may have been lost, and suspected, as often
-            for job in jobs:
-                self._suspects.add(job)
-                yield from self._anew(job, lost=True)
         except CancelledError:
             self._gone = True
             yield Result(jobs[0], "failed", error=gone, fatal=True)
-        except Exception as error:  # of Dask: a worker may have gone while its results were fetched
+        except Exception as error:
+            killed = isinstance(error, KilledWorker)
             if set(jobs) <= self._suspects:
-                yield Result(jobs[0], "failed", error=f"--cluster: a worker can't do this: {_words(error)}", fatal=True)
+                words = CRASHED if killed else f"--cluster: a worker can't do this: {_words(error)}"
+                yield Result(jobs[0], "failed", error=words, fatal=not killed)
                 return
+            if killed:
+                wait(self._under_way)  # any of them may be to blame
+                self._sent = self._send()  # which may have been lost, and suspected, as often
             self._suspects |= set(jobs)
             for job in jobs:
                 yield from self._anew(job, lost=True)
@@ -139,7 +132,7 @@ class Cluster:
             yield from self._anew(job._replace(renew=True, before=None))
 
     def _anew(self, job: Job, *, lost: bool = False) -> Iterator[Result]:
-        return self._results([job], self.submit([job]), lost=lost)
+        return self.results([job], self.submit([job]), lost=lost)
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
         self._losses += event[1].get("action") == "remove-worker"

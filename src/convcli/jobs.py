@@ -133,11 +133,15 @@ def _run(job: Job, recipe: "Recipe", settings: Settings, reading: "Future[Frames
     if targets and not (settings.trace or settings.preview) and (strips := _strips(job, recipe, settings)):
         with strips:
             path = _write(targets[0], strips.write, settings)
-        remarks = tuple(strips.remarks)
-        done = Result(
-            job, "written", outputs=(path,), outcome=strips.outcome(), notices=strips.notices, remarks=remarks
+        return Result(
+            job,
+            "written",
+            outputs=(path,),
+            outcome=strips.outcome(),
+            notices=strips.notices,
+            remarks=tuple(strips.remarks),
+            size=strips.size,
         )
-        return done._replace(size=strips.size)
     watch = Trace(settings.trace, settings, job, [layer.label for layer in recipe.layers]) if settings.trace else None
     made = _produce(job, recipe, settings, watch, reading)
     if watch:

@@ -15,9 +15,8 @@ from convcli.engine.shapes import Pads, Pair, Window
 from convcli.engine.store import Extent
 from convcli.errors import PictureError
 from convcli.filtering import filter_picture
-from convcli.images.formats import sniff
 from convcli.images.picture import Picture
-from convcli.images.reading import reason
+from convcli.images.reading import reason, sniff_suffix
 from convcli.images.tiff import Pages, check_chain
 from convcli.images.tiffrows import RowReader, write_rows
 from convcli.images.writing import fitted
@@ -197,12 +196,10 @@ class Strips:
 def in_strips(path: Path, task: Task, frame: int | None) -> Strips | None:
     """The strips of a TIFF that is to become a TIFF, if it is large and can go in strips. Raises PictureError for one
     that is cut off."""
-    if task.target.name != "TIFF" or task.split or not path.is_file():
+    if task.split or not path.is_file():
         return None
     try:
-        with path.open("rb") as file:
-            found = sniff(file.read(16))
-        if found is None or found.name != "TIFF":
+        if sniff_suffix(path) not in task.target.suffixes:
             return None
         strips = Strips(path, task, frame)
     except MemoryError:

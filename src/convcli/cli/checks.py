@@ -13,7 +13,7 @@ from convcli.images.formats import FORMATS
 from convcli.layers import Layer, check_layers
 from convcli.naming import Naming, Plan, output_root
 from convcli.places import is_private, is_remote, is_url
-from convcli.sources import STREAM, Group, Inputs, exists
+from convcli.sources import STREAM, Group, Inputs, Source, exists
 from convcli.values import Measure
 from convcli.watching import check_watching
 from convcli.words import AUTO, Depth, Range
@@ -93,7 +93,7 @@ def check_cluster(plan: Plan, common: CommonOptions) -> None:
         raise ConvcliError("--cluster: results must go into files; give -o out/")
     if any(map(is_private, urls_of(plan, common))):
         raise ConvcliError("--cluster: its workers can't see memory://; give files")
-    if any(source.name == STREAM for source in plan.inputs):
+    if any(isinstance(one, Source) and one.name == STREAM for one in plan.inputs.items):
         raise ConvcliError("--cluster: its workers can't read standard input; give files")
 
 
