@@ -783,9 +783,9 @@ def test_kill_leaves_every_target_old_or_new_and_whole(whole, kills, start, run,
 
 @linux
 def test_a_run_that_is_killed_again_and_again_does_each_input_once(start, tmp_path):
-    names, chance = album(tmp_path / "in", 40), random.Random(7)
+    names, chance = album(tmp_path / "in", 96), random.Random(7)
     told, finished = [], False
-    for _ in range(12):
+    for _ in range(24):
         process = start(*NEGATIVE, "in", "-o", "out/", "--resume", "-j", "2", "-q")
         lately = [line for _ in range(chance.randrange(6, 16)) if (line := process.stdout.readline())]
         if process.poll() is None:
