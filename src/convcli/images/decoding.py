@@ -25,6 +25,7 @@ VEILED_GRAY_16 = "LA;16B"  # Pillow's name for what 16-bit grey with alpha is in
 READ_BYTES = 1 << 24  # at a time: between two readings a decoder has to wait for other threads
 UNKNOWN_WHITE = "signed or {}-bit integer pictures are not read, since what their white is isn't known; use .npy"
 STRIP_PIXELS = 1 << 18
+SMALL_PIXELS = 1 << 22  # their memory is found again by the next picture of a batch, and costs no page faults
 OTHER_BYTE = {"L": "B", "B": "L", "N": "B"}  # the raw modes that keep the low byte of 16 bits for the high one
 
 
@@ -67,14 +68,18 @@ def _finished(pixels: "NDArray[Any]", key: Any, depth: int, notices: list[str]) 
 
 
 def pixels_of(image: Any, threads: int | None = None) -> "NDArray[Any]":
-    """The pixels ``(H, W, C)`` of a Pillow image, copied in strips: at once it would take twice the memory and time."""
+    """The pixels ``(H, W, C)`` of a Pillow image, perhaps not to be written to. A large one is copied in strips: at once
+    it would take twice the memory and time."""
     import numpy as np
     from PIL import ImageMode
 
     mode = ImageMode.getmode(image.mode)
     dtype = np.dtype(mode.typestr)
     width, height = image.size
-    pixels = np.empty((height, width, len(mode.bands)), dtype.newbyteorder("="))
+    native = dtype.newbyteorder("=")
+    if width * height <= SMALL_PIXELS:
+        return np.frombuffer(image.tobytes(), dtype).astype(native, copy=False).reshape(height, width, -1)
+    pixels = np.empty((height, width, len(mode.bands)), native)
     tall = max(1, STRIP_PIXELS // max(1, width))
 
     def copy(top: int) -> None:
