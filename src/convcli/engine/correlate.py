@@ -11,7 +11,7 @@ from convcli.engine.methods import METHODS, row_gemm, separable, shift_add
 from convcli.engine.pad import Border
 from convcli.engine.plan import Plan, make_plan
 from convcli.engine.problem import Method, Problem, Runner, smallest_dtype
-from convcli.engine.scratch import Scratch
+from convcli.engine.scratch import Scratch, borrowed_scratch
 from convcli.engine.shapes import Window
 from convcli.engine.store import ANY_NUMBER, Span, Store
 from convcli.engine.threads import check_threads, share
@@ -175,8 +175,10 @@ class _Run:
 
     def __call__(self, tiles: Iterator[Tile]) -> None:
         """Compute tiles as they come, in this thread."""
-        scratch = Scratch()
-        with np.errstate(all="ignore"):  # an overflow is an Inf, as IEEE arithmetic has it
+        with (
+            borrowed_scratch() as scratch,
+            np.errstate(all="ignore"),
+        ):  # an overflow is an Inf, as IEEE arithmetic has it
             for tile in tiles:
                 self.compute(*tile, scratch)
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from convcli.engine.conv import as_cells, result_dtype
 from convcli.engine.fold import fold
 from convcli.engine.pad import Border
-from convcli.engine.scratch import Scratch
+from convcli.engine.scratch import Scratch, borrowed_scratch
 from convcli.engine.shapes import PaddingLike, Pair, PairLike, Window, as_pair, pool_window
 from convcli.engine.store import Store
 from convcli.engine.threads import check_threads, share
@@ -157,27 +157,30 @@ def _pool_tiles(
     ask: Pooling, store: Store, border: Border, dtype: np.dtype[Any], tiles: Iterator[tuple[int, slice, slice]]
 ) -> None:
     """Some rows of one or more planes at a time, in this thread."""
-    window, ufunc, scratch = ask.window, _FOLDS[ask.reduce], Scratch()
+    window, ufunc = ask.window, _FOLDS[ask.reduce]
     (kh, kw), (sy, sx), (dy, dx) = window.kernel, window.stride, window.dilation
-    down_counts, across_counts = _counts(window, ask.count_pads)
-    if across_counts.min() == across_counts.max():
-        across_counts = across_counts[:1]  # one divisor for a whole row
-    across_counts = across_counts[:, None]
+    down_counts, across_counts = (_alike(counts).astype(dtype) for counts in _counts(window, ask.count_pads))
     direct = store.direct(dtype)
-    for item, planes, rows in tiles:
-        spans = window.span(0, rows.start, rows.stop), window.span(1, 0, window.output[1])
-        block = border.tile(ask.cells[item, planes], *spans, dtype, scratch)
-        place = item, planes, rows
-        shape = len(block), rows.stop - rows.start, *ask.shape[3:]
-        out = store.array[place] if direct else scratch("out", shape, dtype)
-        with np.errstate(all="ignore"):
+    with borrowed_scratch() as scratch, np.errstate(all="ignore"):
+        for item, planes, rows in tiles:
+            spans = window.span(0, rows.start, rows.stop), window.span(1, 0, window.output[1])
+            block = border.tile(ask.cells[item, planes], *spans, dtype, scratch)
+            place = item, planes, rows
+            shape = len(block), rows.stop - rows.start, *ask.shape[3:]
+            out = store.array[place] if direct else scratch("out", shape, dtype)
             down = fold(ufunc, block, 1, kh, shape[1], scratch, stride=sy, dilation=dy)
             fold(ufunc, down, 2, kw, shape[2], scratch, stride=sx, dilation=dx, out=out)
             if ask.reduce is Reduce.AVG:
-                counts = down_counts[rows, None, None] * across_counts
-                out /= counts.astype(dtype)
-        if not direct:
-            store.put(place, out)
+                out /= (down_counts if down_counts.size == 1 else down_counts[rows])[:, None, None] * across_counts[
+                    :, None
+                ]
+            if not direct:
+                store.put(place, out)
+
+
+def _alike(counts: Array) -> Array:
+    """One number for all where they are the same, by which NumPy divides faster."""
+    return counts[:1] if counts.min() == counts.max() else counts
 
 
 def _pool(

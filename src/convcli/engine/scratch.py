@@ -1,10 +1,16 @@
 """Working memory of one thread."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+KEPT_BYTES = 32 << 20  # of a scratch that is laid by for the next call
+
+_idle: list["Scratch"] = []
 
 
 class Scratch:
@@ -23,3 +29,22 @@ class Scratch:
         if memory is None or memory.nbytes < size:
             memory = self._memory[name] = np.empty(size, np.uint8)
         return memory[:size].view(kind).reshape(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """What all its arrays take."""
+        return sum(memory.nbytes for memory in self._memory.values())
+
+
+@contextmanager
+def borrowed_scratch() -> Iterator[Scratch]:
+    """A scratch that nobody else uses meanwhile; of modest size, it is laid by for whoever comes next."""
+    try:
+        scratch = _idle.pop()
+    except IndexError:
+        scratch = Scratch()
+    try:
+        yield scratch
+    finally:
+        if scratch.nbytes <= KEPT_BYTES:
+            _idle.append(scratch)

@@ -68,8 +68,10 @@ def _finished(pixels: "NDArray[Any]", key: Any, depth: int, notices: list[str]) 
 
 
 def pixels_of(image: Any, threads: int | None = None) -> "NDArray[Any]":
-    """The pixels ``(H, W, C)`` of a Pillow image, perhaps not to be written to. A large one is copied in strips: at once
-    it would take twice the memory and time."""
+    """The pixels ``(H, W, C)`` of a Pillow image, perhaps read-only.
+
+    A large one is copied in strips: at once it would take twice the memory and time.
+    """
     import numpy as np
     from PIL import ImageMode
 
