@@ -94,9 +94,14 @@ def test_the_judge_can_fail():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "fft"])  # its noise decides a tie
 def test_half_goes_to_even(dtype, method):
-    got, _ = applied(np.arange(256, dtype=dtype)[None], "0.5", method=method)
+    got, _ = applied(np.arange(256, dtype=dtype)[None], point("0.5", method), method=method)
     assert got[0, [1, 3, 5, 7], 0].tolist() == [0, 2, 2, 4]
     assert np.array_equal(got[0, :, 0], np.rint(np.arange(256) / 2))
+
+
+def point(number, method):
+    """A kernel of one number, for a method of three rows with zeros around it."""
+    return f"0; {number}; 0" if method == "winograd" else number
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -104,7 +109,7 @@ def test_half_goes_to_even(dtype, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_wraps(dtype, kernel, method):
     codes = np.array([[0, 1, 20, 100, 128, 200, 254, 255]], dtype)
-    got, _ = applied(codes, kernel, method=method)
+    got, _ = applied(codes, point(kernel, method), method=method)
     want = np.clip(codes[0].astype(float) * float(kernel), 0, np.iinfo(dtype).max)
     assert np.array_equal(got[0, :, 0], want)
 

@@ -111,9 +111,11 @@ def cost(problem: Problem) -> float:
 
     Taps of equal magnitude share their multiplication; how many do is not known here.
     """
-    kind = np.dtype(smallest_dtype(problem))
-    strided = "strided" if problem.window.stride[1] > 1 else "tap"
-    return problem.values * problem.additions / problem.outputs * kind.itemsize * COSTS[f"shift_add.{strided}"]
+    size, strided = np.dtype(smallest_dtype(problem)).itemsize, problem.window.stride[1] > 1
+    run = problem.pitch * (1 if strided else problem.window.output[1])
+    value = size * COSTS["shift_add.strided" if strided and problem.pitch == 1 else "shift_add.tap"]
+    loop = COSTS["copy.run"] / run if problem.pitch > 1 or not strided else 0.0
+    return problem.values * problem.additions / problem.outputs * (value + loop)
 
 
 def calls(problem: Problem) -> float:
