@@ -82,7 +82,8 @@ def produce_from_frames(
     recipe, remarks = task.recipe, list[str]()
     pictures = frames.pictures
     colors = pictures[0].color.shape[2], *pictures[0].size
-    check_memory(recipe.memory(colors, items=len(pictures), copies=task.target.copies), task.max_memory)
+    if task.max_memory < inf:
+        check_memory(recipe.memory(colors, items=len(pictures), copies=task.target.copies), task.max_memory)
     if task.in_place and frames.count > 1 and (chosen or not _holds(task.target, frames)):
         raise PictureError(f"has {frames.count} frames, of which one would stay; write it elsewhere with -o")
     if frames.count > 1 and not chosen and FRAME not in task.split and not _holds(task.target, frames):

@@ -120,9 +120,12 @@ def deflated(
 def _choose(rows: "NDArray[Any]", step: int, packings: Sequence[Packing], fast: bool) -> Packing:
     """The way that makes a sample of the picture smallest; with ``fast`` a thorough one for what is easy to pack."""
     height, width = rows.shape
-    tall = max(1, min(-(-height // 3), SAMPLE_BYTES // 3 // max(1, width)))
-    starts = sorted({min(height * part // 8, height - tall) for part in (0, 3, 6)})
-    spans = [(start, start + tall) for start in starts]
+    if rows.size <= SAMPLE_BYTES:
+        tall, spans = height, [(0, height)]
+    else:
+        tall = max(1, SAMPLE_BYTES // 3 // width)
+        starts = sorted({min(height * part // 8, height - tall) for part in (0, 3, 6)})
+        spans = [(start, start + tall) for start in starts]
 
     def size(packing: Packing) -> int:
         return sum(len(_strip(rows, step, packing, span)[0]) for span in spans)
