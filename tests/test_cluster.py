@@ -561,15 +561,19 @@ def test_a_worker_without_convcli_is_named(cluster, run, tmp_path):
     assert re.search(rf"install .*convcli\b.*{re.escape(convcli.__version__)}", said)
 
 
+def other_convcli(folder):
+    """A folder that convcli 0.0.7 is imported from."""
+    shutil.copytree(Path(convcli.__file__).parent, folder / "convcli", ignore=shutil.ignore_patterns("__pycache__"))
+    module = folder / "convcli/__init__.py"
+    module.write_text(module.read_text().replace(f'"{convcli.__version__}"', '"0.0.7"'))
+    (folder / "convcli-0.0.7.dist-info").mkdir()
+    package(folder / "convcli-0.0.7.dist-info", "METADATA", "Metadata-Version: 2.1\nName: convcli\nVersion: 0.0.7\n")
+    return folder
+
+
 def test_a_worker_with_another_convcli_is_named(cluster, run, tmp_path):
     album(tmp_path / "in", 2)
-    other = tmp_path / "other"
-    shutil.copytree(Path(convcli.__file__).parent, other / "convcli", ignore=shutil.ignore_patterns("__pycache__"))
-    module = other / "convcli/__init__.py"
-    module.write_text(module.read_text().replace(f'"{convcli.__version__}"', '"0.0.7"'))
-    (other / "convcli-0.0.7.dist-info").mkdir()
-    package(other / "convcli-0.0.7.dist-info", "METADATA", "Metadata-Version: 2.1\nName: convcli\nVersion: 0.0.7\n")
-    worker, log = cluster.worker("--no-nanny", path=[other])
+    worker, log = cluster.worker("--no-nanny", path=[other_convcli(tmp_path / "other")])
     address = cluster.known(log)
     done = run("edge", "in", "-o", "out/", "--cluster", cluster.address)
     kill(worker)
@@ -577,6 +581,35 @@ def test_a_worker_with_another_convcli_is_named(cluster, run, tmp_path):
     assert address.removeprefix("tcp://") in said
     assert "0.0.7" in said
     assert convcli.__version__ in said
+
+
+@pytest.mark.parametrize("path", [(), ("other",)], ids=["the same", "another"])
+def test_when_all_workers_are_gone_a_run_says_so_and_waits_for_others(path, gates, start, tmp_path):
+    """The one that comes has the same convcli, or another one."""
+    names = album(tmp_path / "in", 3)
+    gates.set("hold", "01.png")
+    for name in ("own", *path):
+        (tmp_path / name).mkdir()
+    path = [other_convcli(tmp_path / name) for name in path]
+    with ExitStack() as stack:
+        own = Cluster(tmp_path / "own", stack)
+        worker, log = own.worker("--no-nanny")
+        own.known(log)
+        process = start(*NEGATIVE, "in", "-o", "out/", "--cluster", own.address)
+        wait_for(gates.held)
+        kill(worker)
+        said = iter(process.stderr.readline, b"")
+        assert next(line for line in said if b"no workers" in line).startswith(b"convcli: --cluster: tcp://127.0.0.1:")
+        gates.open()
+        own.worker("--no-nanny", path=path)
+        _, err = process.communicate(timeout=60)
+    if path:
+        assert process.returncode == 1
+        (line,) = (line for line in lines(err) if "0.0.7" in line)
+        assert f"install {convcli.__version__} there" in line
+    else:
+        assert process.returncode == 0
+        assert all(is_negative(tmp_path / "out" / name) for name in names)
 
 
 # What shows only after a while

@@ -8,7 +8,7 @@ import logging
 import platform
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,13 +33,16 @@ VERSIONS = "__import__('convcli').__version__, __import__('platform').python_ver
 
 
 class Cluster:
-    """The workers at a scheduler's address. Raises ConvcliError if there are none, or they can't do the work."""
+    """The workers at a scheduler's address; ``notice`` hears of it if none are left to wait for. Raises ConvcliError if
+    there are none, or they can't do the work."""
 
     window = 1  # a task that waits behind one that kills its worker would be suspected as well
     shares_memory = False
 
-    def __init__(self, address: str, work: Work, *, jobs: int | None, inputs: int) -> None:
-        self._address, self._folder = address, Path.cwd()
+    def __init__(
+        self, address: str, work: Work, *, jobs: int | None, inputs: int, notice: Callable[[str], None]
+    ) -> None:
+        self._address, self._folder, self._notice = address, Path.cwd(), notice
         settings = work.settings
         trace = settings.trace and self._folder / settings.trace
         self._suspects: set[Job] = set()
@@ -51,6 +54,7 @@ class Cluster:
         with ExitStack() as stack:
             self._client = _connect(address, stack)
             slots = _slots(self._client, address)
+            self._present = set(self._client.nthreads())
             self.workers = min(jobs or slots, slots)
             self.task_size = 1 if settings.fail_fast else max(1, min(LARGEST, inputs // (SHARE * self.workers)))
             self._client.subscribe_topic("all", self._hear)
@@ -75,7 +79,7 @@ class Cluster:
 
     def submit(self, jobs: Sequence[Job]) -> "Future[Made]":
         """Begin a task."""
-        future: Future[Made] = self._pool.submit(_work_on, self._sent, jobs, self._folder, self._run)
+        future: Future[Made] = self._pool.submit(_work_on, __version__, self._sent, jobs, self._folder, self._run)
         self._under_way[future] = self._losses
         return future
 
@@ -135,7 +139,14 @@ class Cluster:
         return self.results([job], self.submit([job]), lost=lost)
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        self._losses += event[1].get("action") == "remove-worker"
+        action, worker = event[1].get("action"), event[1].get("worker")
+        if action == "add-worker":
+            self._present.add(worker)
+        elif action == "remove-worker":
+            self._losses += 1
+            self._present.discard(worker)
+            if not self._present:
+                self._notice(f"--cluster: {self._address} has no workers any more; waiting for others")
 
 
 def _connect(address: str, stack: ExitStack) -> Any:
@@ -196,9 +207,11 @@ def _same(work: Work) -> Work:
 _last_run = ""  # that this worker was of
 
 
-def _work_on(work: Work, jobs: Sequence[Job], folder: Path, run: str) -> Made:
+def _work_on(version: str, work: Work, jobs: Sequence[Job], folder: Path, run: str) -> Made:
     """On a worker, whose own folder is another one. Results name files as the jobs do."""
     global _last_run
+    if version != __version__:  # of a worker that came later
+        raise ConvcliError(f"it has convcli {__version__}; install {version} there")
     if run != _last_run:
         _last_run = run
         forget()

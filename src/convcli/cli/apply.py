@@ -69,7 +69,7 @@ def apply(name: str, names: Sequence[str], common: CommonOptions, ask: Callable[
         stop = stack.enter_context(heeding_signals()) if len(inputs) > 1 or common.watch else Stop()
         talk = Talk(common, None if common.watch else len(inputs), data_on_stdout=plan.to_stdout)
         journal = stack.enter_context(_journal(name, common, settings, asked)) if common.resume else None
-        crew = stack.enter_context(_crew(work, workers, plan, common)) if _apart(plan, common) else None
+        crew = stack.enter_context(_crew(work, workers, plan, common, talk)) if _apart(plan, common) else None
         watch = _watch(names, naming, kept, common) if common.watch else None
         changes = settled_changes([*names, *common.listed], recursive=common.recursive, ended=lambda: stop.enough)
         for jobs in watch.rounds(changes) if watch else [plan]:
@@ -116,13 +116,13 @@ def _address(common: CommonOptions) -> str | None:
     return None if common.dry_run else common.cluster
 
 
-def _crew(work: Work, workers: int, plan: Plan, common: CommonOptions) -> AbstractContextManager[Crew]:
+def _crew(work: Work, workers: int, plan: Plan, common: CommonOptions, talk: Talk) -> AbstractContextManager[Crew]:
     address = _address(common)
     if address is None:
         return Processes(work, workers, fork=not any(urls_of(plan, common)))
     from convcli.cluster import Cluster
 
-    return Cluster(address, work, jobs=common.jobs, inputs=len(plan.inputs))
+    return Cluster(address, work, jobs=common.jobs, inputs=len(plan.inputs), notice=talk.notice)
 
 
 def _watch(names: Sequence[str], naming: Naming, kept: Sequence[Path], common: CommonOptions) -> Watch:

@@ -81,6 +81,11 @@ class Talk:
             if result.picture is not None and self.each:
                 self._show(result.picture)
 
+    def notice(self, text: str) -> None:
+        """Something that is of no single input."""
+        if not (self.report.quiet or (self.report.json_lines and self.data_on_stdout)):
+            self._line(f"convcli: {text}", "yellow")
+
     def end(self, *, interrupted: bool = False) -> None:
         """The count of what became of several inputs."""
         if self.progress:
