@@ -14,7 +14,7 @@ from typing import NamedTuple
 from convcli.errors import ConvcliError
 from convcli.images.formats import FORMATS, OF_SUFFIX, Format, format_of
 from convcli.places import State, check_writable, folded, identity, inside, is_remote, is_there, kind_of, place
-from convcli.sources import STREAM, Group, Inputs, Source, exists, split_name, suffixes_of
+from convcli.sources import STREAM, Group, Inputs, Source, exists
 from convcli.words import Existing
 
 TOKENS = ("stem", "ext", "parent", "command", "channel", "frame")
@@ -91,7 +91,7 @@ class Naming(NamedTuple):
 
     def patterns(self, group: Group) -> dict[str, Job]:
         """The job of each suffix in a group, with a mark for the stem."""
-        return {suffix: self.job(group.source(f"{MARK}{suffix}")) for suffix in suffixes_of(group.names)}
+        return {suffix: self.job(group.source(f"{MARK}{suffix}")) for suffix in group.suffixes}
 
 
 class Plan:
@@ -137,9 +137,11 @@ class Plan:
             folders = {folded(one.parent) for one in patterns.values()}
             if len(folders) != 1 or any(_has_links(one.parent) for one in patterns.values()):
                 return False
-            shapes = {suffix: one.name.casefold().partition(MARK) for suffix, one in patterns.items()}
-            split = map(split_name, item.names)
-            names = {shapes[suffix][0] + stem.casefold() + shapes[suffix][2] for stem, suffix in split}
+            names = set[str]()
+            for suffix, one in patterns.items():
+                before, _, after = one.name.casefold().partition(MARK)
+                stems = (name[: -len(suffix)] for name in item.names if name.endswith(suffix))
+                names |= {before + stem.casefold() + after for stem in stems}
             others = written.setdefault(folders.pop(), names)
             if len(names) != len(item.names) or not (others is names or others.isdisjoint(names)):
                 return False

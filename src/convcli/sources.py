@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -53,28 +53,23 @@ class Source(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Pictures of one folder below an input root, by their names, and whether any of them is a link."""
+    """Pictures of one folder below an input root, by their names, the suffixes of these, and whether any is a link."""
 
     folder: str
     root: Path
     names: list[str]
+    suffixes: set[str]
     links: bool
 
     def source(self, name: str) -> Source:
         """One of them."""
         path = place(self.folder) / name
-        return Source(str(path), path, self.root, suffix=split_name(name)[1])
+        return Source(str(path), path, self.root, suffix=suffix_of(name))
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """A picture's name without its suffix, and that: quicker than a Path where there are a hundred thousand."""
-    dot = name.rfind(".")
-    return name[:dot], name[dot:]
-
-
-def suffixes_of(names: Iterable[str]) -> set[str]:
-    """The suffixes of pictures' names."""
-    return {name[name.rfind(".") :] for name in names}
+def suffix_of(name: str) -> str:
+    """A picture's suffix: quicker than a Path where there are a hundred thousand."""
+    return name[name.rfind(".") :]
 
 
 class Inputs:
@@ -214,7 +209,7 @@ def _pictures_at(root: Path, recursive: bool, output: Path | None) -> Iterator[G
         found = sorted(name for name in names if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith("."))
         own = output is not None and folder != root and (folder == output or output in folder.parents)
         if found and not hidden and not own:
-            yield Group(str(folder), root, found, links=False)
+            yield Group(str(folder), root, found, {suffix_of(name) for name in found}, links=False)
 
 
 def _at_store(error: OSError) -> str:
@@ -243,7 +238,7 @@ def _pictures_in(folder: str, root: Path, recursive: bool, output: Path | None) 
     """Picture files of a folder, sorted, then, if asked, those of its sub-folders."""
     from convcli.images.formats import PICTURE_SUFFIXES
 
-    names, folders, links = [], [], False
+    names, found, folders, links = [], set(), [], False
     suffixes = frozenset(PICTURE_SUFFIXES)
     try:
         with os.scandir(folder) as entries:
@@ -251,8 +246,10 @@ def _pictures_in(folder: str, root: Path, recursive: bool, output: Path | None) 
                 name = entry.name
                 if name.startswith("."):
                     continue
-                if name[name.rfind(".") :].lower() in suffixes and _is_file(entry):
+                suffix = suffix_of(name)
+                if suffix.lower() in suffixes and _is_file(entry):
                     names.append(name)
+                    found.add(suffix)
                     links = links or entry.is_symlink()
                 elif recursive and entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
@@ -260,7 +257,7 @@ def _pictures_in(folder: str, root: Path, recursive: bool, output: Path | None) 
         yield Source(folder, Path(folder), problem=system_words(error))
         return
     if names:
-        yield Group(folder, root, sorted(names), links)
+        yield Group(folder, root, sorted(names), found, links)
     for path in sorted(folders):
         if not (output and identity(output) == identity(Path(path))):
             yield from _pictures_in(path, root, recursive, output)
