@@ -3,9 +3,12 @@
 import io
 import zlib
 from contextlib import suppress
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from convcli.errors import PictureError
@@ -24,10 +27,11 @@ def always(monkeypatch):
     found = []
 
     def counted(file, image, threads):
-        pixels = bands.decode_in_bands(file, image, max(2, threads))
+        pixels = bands.decode_in_bands(file, image, threads)
         found.append(pixels is not None)
         return pixels
 
+    monkeypatch.setattr(reading, "check_threads", lambda threads: threads or 2)
     monkeypatch.setattr(reading, "decode_in_bands", counted)
     return found
 
@@ -103,3 +107,44 @@ def test_a_filter_that_is_none_is_an_error():
     data = with_pixels(encoded(picture_of(noise(40, 30, 3)), "PNG", png="0"), lambda rows: b"\x09" + rows[1:])
     with pytest.raises(PictureError):
         reading.read_picture(data)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_wrong_checksum_is_an_error(channels, always):
+    data = bytearray(encoded(picture_of(noise(40, 30, channels)), "PNG"))
+    (place,) = (place + length for kind, place, length in chunks(io.BytesIO(data)) if kind == b"IDAT")
+    data[place] ^= 1  # of the chunk, which leaves the pixels alone
+    with pytest.raises(PictureError, match="a checksum of its pixels is wrong"):
+        reading.read_picture(bytes(data))
+    with pytest.raises(PictureError, match="a checksum of its pixels is wrong"):
+        reading.read_frames(bytes(data), threads=1)
+
+
+def test_a_wrong_checksum_of_an_animation_is_an_error():
+    frames = [Image.fromarray(noise(40, 30, 3) + number) for number in range(2)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
+    data = bytearray(buffer.getvalue())
+    (place,) = (place + length for kind, place, length in chunks(io.BytesIO(data)) if kind == b"IDAT")
+    data[place] ^= 1
+    with pytest.raises(PictureError, match="a checksum of its pixels is wrong"):
+        reading.read_frames(bytes(data))
+
+
+@given(kinds=st.lists(st.integers(0, 4), min_size=1, max_size=40), least=st.integers(1, 9), data=st.data())
+def test_bands_of_pieces_of_any_length(kinds, least, data):
+    line = data.draw(st.integers(1, 5))
+    rows = b"".join(bytes([kind, *[9] * (line - 1)]) for kind in kinds)
+    cuts = data.draw(st.lists(st.integers(0, len(rows)), max_size=6))
+    pieces = [rows[first:last] for first, last in pairwise([0, *sorted(cuts), len(rows)])]
+    found = list(bands._bands(pieces, line, least))
+    assert b"".join(band for _, band in found) == rows
+    assert [first for first, _ in found] == [0, *accumulate(len(band) // line for _, band in found)][:-1]
+    assert all(len(band) % line == 0 for _, band in found)
+    assert all(band[0] <= 1 for _, band in found[1:])
+    assert all(len(band) >= least * line for _, band in found[:-1])
+    wanted, start = [0], 0
+    for row, kind in enumerate(kinds):
+        if kind <= 1 and row - start >= least:
+            wanted.append(start := row)
+    assert [first for first, _ in found] == wanted

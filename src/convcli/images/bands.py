@@ -1,15 +1,16 @@
 """Large PNGs decoded on several threads.
 
 Pillow undoes the filters of one row after another; but a row that leans on none above it begins a band that can be
-decoded by itself.
+decoded by itself, while the next one is still being inflated.
 """
 
 import io
 import struct
-import zlib
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from convcli.engine.threads import map_all
+from convcli.errors import PictureError
+from convcli.images.apng import check_sums
 from convcli.images.chunks import SIGNATURE, chunk, chunks, header
 from convcli.images.decoding import EIGHT_BIT_MODES
 
@@ -18,77 +19,121 @@ if TYPE_CHECKING:
 
 LEAST_PIXELS, MOST_PIXELS = 1 << 20, 1 << 26  # what is worth it, and what may be held inflated beside the pixels
 SELF_RELIANT = 1  # the filters none and sub; those behind look at the row above
-BANDS = 8  # few at a time take memory
+BANDS, AHEAD = 20, 3  # few at a time take memory: so many are inflated that wait to be decoded, or are
+AT_ONCE = 1 << 20  # bytes to inflate: between two calls other threads, which import NumPy, hold the interpreter
 STORED = 0xFFFF  # bytes of a block of deflate that is not packed
 
 
+def in_bands(image: Any, depth: int, threads: int) -> bool:
+    """Whether :func:`decode_in_bands` is worth a try for a PNG of ``depth`` bits whose header Pillow has read."""
+    usual = depth != 8 or image.mode not in EIGHT_BIT_MODES or {"interlace", "transparency"} & image.info.keys()
+    return not usual and threads > 1 and LEAST_PIXELS <= image.width * image.height <= MOST_PIXELS
+
+
 def decode_in_bands(file: BinaryIO, image: Any, threads: int) -> "NDArray[Any] | None":
-    """The pixels ``(H, W, C)`` of an 8-bit PNG whose header Pillow has read; None for one that is to be decoded in the
-    usual way, which also says what is wrong with a damaged one."""
+    """The pixels ``(H, W, C)`` of a PNG, its checksums looked at; None for one that is to be decoded in the usual way,
+    which also says what is wrong with a damaged one. Raises PictureError for a wrong checksum."""
+    try:
+        from isal import isal_zlib  # twice as quick as zlib
+    except ImportError:
+        check_sums(file)
+        return None
+    from concurrent.futures import ThreadPoolExecutor
+
+    place = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(place)
+    height, line = image.height, 1 + image.width * len(image.mode)
+    with ThreadPoolExecutor(threads) as pool:
+        checked = pool.submit(check_sums, io.BytesIO(data))
+        whole = pool.submit(_room, image)
+        try:
+            rows = _inflated(data, isal_zlib.decompressobj(), height * line)
+            tasks = []
+            for first, band in _bands(rows, line, max(1, height // BANDS)):
+                if len(tasks) >= AHEAD:
+                    tasks[-AHEAD].result()
+                checksum = isal_zlib.adler32(band)
+                tasks.append(pool.submit(lambda *args: _decode(whole.result(), *args), first, band, checksum))
+            for task in tasks:
+                task.result()
+        except MemoryError:
+            raise
+        except Exception:  # of the decoders, whatever they call it
+            checked.result()
+            return None
+        checked.result()
+    if "Raw profile type exif" not in image.info:
+        image.info.setdefault("exif", b"")  # else Pillow would decode all to look for it behind the pixels
+    return whole.result()
+
+
+def _room(image: Any) -> "NDArray[Any]":
+    import numpy as np
+
+    return np.empty((image.height, image.width, len(image.mode)), np.uint8)
+
+
+def _inflated(data: bytes, inflater: Any, size: int) -> Iterator[bytes]:
+    """The filtered rows of a PNG in pieces. Raises PictureError if they are not so many bytes, or if something stands
+    behind them, which Pillow reads when it decodes them."""
+    held, count, left = list[memoryview](), 0, size + 1
+    for kind, place, length in chunks(io.BytesIO(data)):
+        if kind == b"IDAT":
+            held.append(memoryview(data)[place : place + length])
+            count += length
+        elif count and kind != b"IEND":
+            raise PictureError("something stands behind the pixels")
+        if held and (count >= AT_ONCE or kind == b"IEND"):
+            piece = inflater.decompress(b"".join(held), left)
+            held, count, left = [], 1, left - len(piece)
+            yield piece
+    if left != 1 or not inflater.eof:
+        raise PictureError("too few rows, or too many")
+
+
+def _bands(pieces: Iterable[bytes], line: int, least: int) -> Iterator[tuple[int, bytes]]:
+    """At ``least`` so many filtered rows of ``line`` bytes at a time, as soon as the next ones lean on none of them;
+    with the number of the first."""
+    held, count, first = list[bytes](), 0, 0
+    for piece in pieces:
+        while (cut := _cut(piece, count, line, least)) is not None:
+            yield first, b"".join([*held, piece[:cut]])
+            first += (count + cut) // line
+            held, count, piece = [], 0, piece[cut:]
+        held.append(piece)
+        count += len(piece)
+    yield first, b"".join(held)
+
+
+def _cut(piece: bytes, before: int, line: int, least: int) -> int | None:
+    """Where in a piece with so many bytes of a band ``before`` it the next band may begin."""
+    start = -before % line
+    rows = enumerate(piece[start::line], (before + start) // line)
+    return next((row * line - before for row, kind in rows if row >= least and kind <= SELF_RELIANT), None)
+
+
+def _decode(pixels: "NDArray[Any]", first: int, rows: bytes, checksum: int) -> None:
+    """Filtered rows from ``first`` on, with their Adler-32, in their place among the pixels."""
     import numpy as np
     from PIL import Image
 
-    width, height = image.size
-    usual = image.mode not in EIGHT_BIT_MODES or image.info.get("interlace") or threads < 2
-    if usual or not LEAST_PIXELS <= width * height <= MOST_PIXELS:
-        return None
-    channels = len(image.mode)
-    rows = _inflated(file, height * (1 + width * channels))
-    if rows is None:
-        return None
-    lines = np.frombuffer(rows, np.uint8).reshape(height, -1)
-    alone = np.flatnonzero(lines[:, 0] <= SELF_RELIANT)
-    marks = np.searchsorted(alone, [height * one // BANDS for one in range(1, BANDS)])
-    starts = sorted({0, *(int(alone[one]) for one in marks if one < len(alone))})
-    if len(starts) < 2:
-        return None
-    del rows
-    pixels = np.empty((height, width, channels), np.uint8)
-
-    def decode(span: tuple[int, int]) -> None:
-        first, last = span
-        data = _stored(lines[first:last].data.cast("B"))
-        png = b"".join([SIGNATURE, *header(width, last - first, 8, channels), *chunk(b"IDAT", data), *chunk(b"IEND")])
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as band:
-            band.decodermaxblock = len(png)
-            band.load()
-            pixels[first:last] = np.asarray(band).reshape(last - first, width, channels)
-
-    for _ in map_all(decode, list(zip(starts, [*starts[1:], height], strict=True)), threads):
-        pass
-    if "Raw profile type exif" not in image.info:
-        image.info.setdefault("exif", b"")  # else Pillow would decode all to look for it behind the pixels
-    return pixels
+    _, width, channels = pixels.shape
+    height = len(rows) // (1 + width * channels)
+    idat = chunk(b"IDAT", _stored(memoryview(rows), checksum))
+    png = b"".join([SIGNATURE, *header(width, height, 8, channels), *idat, *chunk(b"IEND")])
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as band:
+        band.decodermaxblock = len(png)
+        band.load()
+        pixels[first : first + height] = np.asarray(band).reshape(height, width, channels)
 
 
-def _inflated(file: BinaryIO, size: int) -> bytes | None:
-    """The filtered rows of a PNG, by ISA-L, which is twice as quick as zlib; None if they are not that many bytes."""
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        return None
-    before = file.tell()
-    inflater, parts, left = isal_zlib.decompressobj(), list[bytes](), size + 1
-    try:
-        for kind, place, length in chunks(file):
-            if kind == b"IDAT" and left > 0:
-                file.seek(place)
-                parts.append(inflater.decompress(file.read(length), left))
-                left -= len(parts[-1])
-            elif parts and kind != b"IEND":
-                return None  # what stands behind the pixels Pillow reads when it decodes them
-    except Exception:  # isal_zlib.error, which is no type for mypy: the usual way says what is wrong
-        return None
-    finally:
-        file.seek(before)
-    return b"".join(parts) if left == 1 and inflater.eof else None
-
-
-def _stored(data: memoryview) -> bytes:
+def _stored(data: memoryview, checksum: int) -> bytes:
     """A zlib stream of data as they are (RFC 1951, section 3.2.4)."""
     parts: list[bytes | memoryview] = [b"\x78\x01"]
     for place in range(0, len(data), STORED):
         block = data[place : place + STORED]
         last = place + STORED >= len(data)
         parts += [struct.pack("<BHH", last, len(block), STORED - len(block)), block]
-    return b"".join([*parts, struct.pack(">I", zlib.adler32(data))])
+    return b"".join([*parts, struct.pack(">I", checksum)])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from convcli.engine.threads import check_threads
 from convcli.errors import PictureError, system_words
 from convcli.images.apng import PngAnimation, check_sums, is_animated
-from convcli.images.bands import decode_in_bands
+from convcli.images.bands import decode_in_bands, in_bands
 from convcli.images.decoding import (
     ALPHA_MODES,
     FOREIGN_MODES,
@@ -136,10 +136,13 @@ class _Images:
         return Picture(pixels, found.white, pixels.shape[2] in (2, 4), metadata, tuple(notices))
 
     def _decode(self, number: int, image: Any, depth: int) -> Decoded:
-        if image.format == "PNG" and depth == 8 and "transparency" not in image.info:
-            pixels = decode_in_bands(self._file, image, check_threads(self._threads))
+        threads = check_threads(self._threads)
+        if image.format == "PNG" and in_bands(image, depth, threads):
+            pixels = decode_in_bands(self._file, image, threads)
             if pixels is not None:
                 return Decoded(pixels, 255.0)
+        elif image.format == "PNG":
+            check_sums(self._file)
         return decode(image, depth, partial(self._once_more, number), self._threads)
 
     def _at(self, number: int) -> Any:
@@ -279,7 +282,8 @@ def _orientation(image: Any) -> int:
 
 @contextmanager
 def _opened(source: Path | bytes, threads: int | None = None, *, checked: bool = True) -> Iterator["_Images"]:
-    """The reader of a file, its header read, and, if it is to be ``checked``, its sums."""
+    """The reader of a file, its header read, and, if it is to be ``checked``, the sums of a PNG that is animated: of
+    another they are looked at when it is decoded."""
     if not isinstance(source, bytes) and not is_remote(source) and not source.is_file():
         with source.open("rb") as pipe:  # which can't be wound back
             source = read_all(pipe)
@@ -295,13 +299,13 @@ def _opened(source: Path | bytes, threads: int | None = None, *, checked: bool =
         opener = partial(_open_image, source, found)
         if found.name == "TIFF":
             check_chain(file)
-        elif found.name == "PNG" and checked:
-            check_sums(file)
         elif found.name == "WEBP" and file.seek(0, io.SEEK_END) < int.from_bytes(start[4:8], "little") + 8:
             raise PictureError("truncated picture: it is shorter than it says")
         with own_limits, quiet_decoder if found.name == "TIFF" else nullcontext():
             image = opener()
             animated = is_animated(file) if found.name == "PNG" else found.name == "GIF" and image.is_animated
+            if checked and animated and found.name == "PNG":
+                check_sums(file)
             kind = _Tiff if found.name == "TIFF" else _Animated if animated else _Images
             with image or nullcontext():
                 yield kind(file, image, opener, threads)
