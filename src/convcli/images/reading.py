@@ -304,10 +304,10 @@ def _opened(source: Path | bytes, threads: int | None = None, *, checked: bool =
         with own_limits, quiet_decoder if found.name == "TIFF" else nullcontext():
             image = opener()
             animated = is_animated(file) if found.name == "PNG" else found.name == "GIF" and image.is_animated
-            if checked and animated and found.name == "PNG":
-                check_sums(file)
             kind = _Tiff if found.name == "TIFF" else _Animated if animated else _Images
             with image or nullcontext():
+                if checked and kind is _Animated and found.name == "PNG":
+                    check_sums(file)
                 yield kind(file, image, opener, threads)
 
 
