@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LEAST_PIXELS, MOST_PIXELS = 1 << 20, 1 << 26  # what is worth it, and what may be held inflated beside the pixels
 SELF_RELIANT = 1  # the filters none and sub; those behind look at the row above
-BANDS, AHEAD = 20, 3  # few at a time take memory: so many are inflated that wait to be decoded, or are
+BANDS, AHEAD = 32, 6  # few at a time take memory: so many are inflated that wait to be decoded, or are
 AT_ONCE = 1 << 20  # bytes to inflate: between two calls other threads, which import NumPy, hold the interpreter
 STORED = 0xFFFF  # bytes of a block of deflate that is not packed
 
