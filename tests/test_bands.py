@@ -47,11 +47,32 @@ def picture_of(pixels):
 
 @pytest.mark.parametrize("packing", ["fast", "small", "0", "6"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_every_mode_and_filter(channels, packing, always):
+@pytest.mark.parametrize("at_once", [100, 1 << 20])
+def test_every_mode_and_filter(channels, packing, at_once, always, monkeypatch):
+    monkeypatch.setattr(bands, "AT_ONCE", at_once)
     pixels = noise(83, 61, channels)
     picture = reading.read_picture(encoded(picture_of(pixels), "PNG", png=packing))
     assert np.array_equal(picture.pixels, pixels)
-    assert len(always) == 1
+    assert always == [True]
+
+
+def test_no_more_is_inflated_than_the_header_says(always, monkeypatch):
+    """Of what does not end where it should: a few bytes of it could fill the memory."""
+    monkeypatch.setattr(bands, "AT_ONCE", 1000)
+    inflated = []
+    spied = bands._inflated
+
+    def counted(*args):
+        for piece in spied(*args):
+            inflated.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr(bands, "_inflated", counted)
+    data = with_pixels(encoded(picture_of(noise(40, 30, 3)), "PNG"), lambda rows: rows + bytes(10**7))
+    with suppress(PictureError):
+        reading.read_picture(data)
+    assert always == [False]
+    assert 40 * 91 - 1000 <= sum(inflated) <= 40 * 91
 
 
 def test_bands_begin_where_no_row_above_is_needed(always):
@@ -95,6 +116,16 @@ def test_exif_behind_the_pixels_is_seen(always):
     assert always == [False]
 
 
+@pytest.mark.parametrize("name", [b"eXIf", b"tRNS"])
+def test_what_stands_behind_an_empty_beginning_goes_the_usual_way(name, always):
+    data = encoded(picture_of(noise(40, 30, 3)), "PNG")
+    start = data.index(b"IDAT") - 4
+    more = b"".join([*chunk(b"IDAT"), *chunk(name, bytes(6))])
+    with suppress(PictureError):
+        reading.read_picture(data[:start] + more + data[start:])
+    assert True not in always
+
+
 @pytest.mark.parametrize("change", [lambda rows: rows[:-1], lambda rows: rows[: len(rows) // 2], lambda rows: rows * 9])
 def test_another_number_of_rows_goes_the_usual_way(change, always):
     data = with_pixels(encoded(picture_of(noise(40, 30, 3)), "PNG"), change)
@@ -136,7 +167,7 @@ def test_bands_of_pieces_of_any_length(kinds, least, data):
     line = data.draw(st.integers(1, 5))
     rows = b"".join(bytes([kind, *[9] * (line - 1)]) for kind in kinds)
     cuts = data.draw(st.lists(st.integers(0, len(rows)), max_size=6))
-    pieces = [rows[first:last] for first, last in pairwise([0, *sorted(cuts), len(rows)])]
+    pieces = [memoryview(rows)[first:last] for first, last in pairwise([0, *sorted(cuts), len(rows)])]
     found = list(bands._bands(pieces, line, least))
     assert b"".join(band for _, band in found) == rows
     assert [first for first, _ in found] == [0, *accumulate(len(band) // line for _, band in found)][:-1]

@@ -82,6 +82,7 @@ def poisoned(monkeypatch):
 def use_scratch(monkeypatch, kind):
     """Memory of this kind for every thread."""
     monkeypatch.setattr(scratch, "Scratch", kind)
+    monkeypatch.setattr(pool, "Scratch", kind)
     monkeypatch.setattr(scratch, "_idle", [])
 
 
@@ -245,6 +246,13 @@ def test_an_overflow_stays_in_its_windows(method, share, value):
     np.testing.assert_array_equal(got[:, 21:], 0)
     with np.errstate(over="ignore"):
         np.testing.assert_allclose(got, want.astype(np.float32), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", sorted(PLAIN))
+def test_large_weights_of_many_channels_cancel(method):
+    x, weight = np.full((64, 5, 6), 4e18, np.float32), np.full((1, 64, 3, 3), 1e18)
+    x[1::2] *= -1
+    assert (np.abs(convcli.conv2d(x, weight, method=method)) < 1e33).all()
 
 
 @pytest.mark.parametrize("method", sorted(PLAIN))
@@ -491,7 +499,7 @@ def test_a_runner_takes_any_part_of_a_tile(poisoned, method, stride, shared):
     outputs, channels, pitch = (1, 1, 2) if shared else (3, 1 if method == "separable" else 2, 2)
     kernel = np.full((3, 2), 2) if method == "box-sum" else SMOOTH[:, :2]
     if not takes(method, kernel, stride):
-        return
+        pytest.skip("takes no stride down the picture")
     weight = kernel * RNG.integers(1, 9, (outputs, channels, 1, 1))
     cells = RNG.integers(0, 99, (1, channels, 40, 45, pitch), np.uint8)
     window = shapes.conv_window((40, 45), (3, 2), stride=stride)
@@ -548,7 +556,7 @@ def test_tiles_that_lie_wholly_in_the_border(tiny, method, boundary):
     x, kernel = WIDE[:, :40], SMOOTH if method != "box-sum" else np.full((3, 3), 2)
     walk = {"padding": "full", "stride": (9, 6), "keep_size": True, "boundary": boundary}
     if not takes(method, kernel, **walk):
-        return
+        pytest.skip("takes no stride down the picture")
     got, asked = filtered(x, kernel, method, **walk)
     for axis, cells in enumerate(METHODS[method].tile(asked)):
         pads, count = asked.window.pads[axis], asked.window.output[axis]
@@ -806,6 +814,18 @@ def test_a_thread_works_in_the_memory_that_its_plan_names(monkeypatch, spoilt, d
         assert 0 < used.nbytes <= named + (spoilt and 6 << 20)  # what a spoilt tile is left to has memory of its own
 
 
+def test_a_row_that_is_left_over_has_its_memory(monkeypatch):
+    x, weight = np.zeros((1500, 3, 100), np.float32), np.ones((4, 1500, 3, 3)) * RNG.random((4, 1500, 1, 1))
+    use_scratch(monkeypatch, Measured)
+    monkeypatch.setattr(Measured, "made", [])
+    convcli.conv2d(x, weight, padding="same", threads=1, method="winograd")
+    named = next(
+        one.memory for one in convcli.plan_conv(x, weight, padding="same").candidates if one.method == "winograd"
+    )
+    (used,) = Measured.made
+    assert 0 < used.nbytes <= named
+
+
 LAYOUTS = {
     "read-only": lambda x: x.copy(),
     "negative strides": lambda x: x[:, ::-1, ::-1].copy()[:, ::-1, ::-1],
@@ -969,6 +989,18 @@ def test_threads_change_nothing(tiny, eager, method, x):
     one, _ = filtered(x, kernel, method, threads=1)
     for threads in (2, 5):
         other, _ = filtered(x, kernel, method, threads=threads)
+        np.testing.assert_array_equal(one, other)
+
+
+@each_method
+@pytest.mark.parametrize("height", [31, 60, 99])
+def test_threads_change_no_layer(eager, method, height):
+    x = RNG.standard_normal((32, height, 70)).astype(np.float32)
+    weight = RNG.standard_normal((16, 32, 3, 3))
+    layer = functools.partial(convcli.conv2d, x, weight, padding="same")
+    one = attempt(functools.partial(layer, threads=1), method)
+    for threads in (2, 3, 5):
+        other = attempt(functools.partial(layer, threads=threads), method)
         np.testing.assert_array_equal(one, other)
 
 

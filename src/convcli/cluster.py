@@ -50,14 +50,15 @@ class Cluster:
         self._gone = False
         self._in_place = settings.in_place
         self._losses = 0  # of workers
+        self._present = set[str]()
         self._under_way: dict[Future[Made], int] = {}  # and how many there were when a task began
         with ExitStack() as stack:
             self._client = _connect(address, stack)
             slots = _slots(self._client, address)
-            self._present = set(self._client.nthreads())
             self.workers = min(jobs or slots, slots)
             self.task_size = 1 if settings.fail_fast else max(1, min(LARGEST, inputs // (SHARE * self.workers)))
             self._client.subscribe_topic("all", self._hear)
+            self._present |= set(self._client.nthreads())
             self._work = work._replace(settings=settings._replace(trace=trace))
             self._sent = self._send()
             self._pool = self._client.get_executor(pure=False)
@@ -139,7 +140,7 @@ class Cluster:
         return self.results([job], self.submit([job]), lost=lost)
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        action, worker = event[1].get("action"), event[1].get("worker")
+        action, worker = event[1].get("action"), str(event[1].get("worker"))
         if action == "add-worker":
             self._present.add(worker)
         elif action == "remove-worker":

@@ -175,10 +175,7 @@ class _Run:
 
     def __call__(self, tiles: Iterator[Tile]) -> None:
         """Compute tiles as they come, in this thread."""
-        with (
-            borrowed_scratch() as scratch,
-            np.errstate(all="ignore"),
-        ):  # an overflow is an Inf, as IEEE arithmetic has it
+        with borrowed_scratch() as scratch, np.errstate(all="ignore"):  # IEEE arithmetic makes an overflow an Inf
             for tile in tiles:
                 self.compute(*tile, scratch)
 

@@ -171,9 +171,8 @@ def _pool_tiles(
             down = fold(ufunc, block, 1, kh, shape[1], scratch, stride=sy, dilation=dy)
             fold(ufunc, down, 2, kw, shape[2], scratch, stride=sx, dilation=dx, out=out)
             if ask.reduce is Reduce.AVG:
-                out /= (down_counts if down_counts.size == 1 else down_counts[rows])[:, None, None] * across_counts[
-                    :, None
-                ]
+                down_count = down_counts if down_counts.size == 1 else down_counts[rows]
+                out /= down_count[:, None, None] * across_counts[:, None]
             if not direct:
                 store.put(place, out)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-KEPT_BYTES = 32 << 20  # of a scratch that is laid by for the next call
+KEPT_BYTES = 64 << 20  # that are laid by for the next calls, in all
 
 _idle: list["Scratch"] = []
 
@@ -38,7 +38,7 @@ class Scratch:
 
 @contextmanager
 def borrowed_scratch() -> Iterator[Scratch]:
-    """A scratch that nobody else uses meanwhile; of modest size, it is laid by for whoever comes next."""
+    """A scratch that nobody else uses meanwhile; laid by for whoever comes next, if that is not too much."""
     try:
         scratch = _idle.pop()
     except IndexError:
@@ -46,5 +46,5 @@ def borrowed_scratch() -> Iterator[Scratch]:
     try:
         yield scratch
     finally:
-        if scratch.nbytes <= KEPT_BYTES:
+        if scratch.nbytes + sum(one.nbytes for one in list(_idle)) <= KEPT_BYTES:
             _idle.append(scratch)

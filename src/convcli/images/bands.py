@@ -7,6 +7,7 @@ decoded by itself, while the next one is still being inflated.
 import io
 import struct
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcli.errors import PictureError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 LEAST_PIXELS, MOST_PIXELS = 1 << 20, 1 << 26  # what is worth it, and what may be held inflated beside the pixels
 SELF_RELIANT = 1  # the filters none and sub; those behind look at the row above
 BANDS, AHEAD = 32, 6  # few at a time take memory: so many are inflated that wait to be decoded, or are
-AT_ONCE = 1 << 20  # bytes to inflate: between two calls other threads, which import NumPy, hold the interpreter
+AT_ONCE = 1 << 20  # bytes that go in or out: between two calls other threads, which import NumPy, hold the interpreter
 STORED = 0xFFFF  # bytes of a block of deflate that is not packed
 
 
@@ -38,8 +39,6 @@ def decode_in_bands(file: BinaryIO, image: Any, threads: int) -> "NDArray[Any] |
     except ImportError:
         check_sums(file)
         return None
-    from concurrent.futures import ThreadPoolExecutor
-
     place = file.tell()
     file.seek(0)
     data = file.read()
@@ -50,12 +49,12 @@ def decode_in_bands(file: BinaryIO, image: Any, threads: int) -> "NDArray[Any] |
         whole = pool.submit(_room, image)
         try:
             rows = _inflated(data, isal_zlib.decompressobj(), height * line)
-            tasks = []
+            tasks = list[Future[None]]()
             for first, band in _bands(rows, line, max(1, height // BANDS)):
                 if len(tasks) >= AHEAD:
                     tasks[-AHEAD].result()
                 checksum = isal_zlib.adler32(band)
-                tasks.append(pool.submit(lambda *args: _decode(whole.result(), *args), first, band, checksum))
+                tasks.append(pool.submit(_decode, whole, first, band, checksum))
             for task in tasks:
                 task.result()
         except MemoryError:
@@ -75,28 +74,41 @@ def _room(image: Any) -> "NDArray[Any]":
     return np.empty((image.height, image.width, len(image.mode)), np.uint8)
 
 
-def _inflated(data: bytes, inflater: Any, size: int) -> Iterator[bytes]:
-    """The filtered rows of a PNG in pieces. Raises PictureError if they are not so many bytes, or if something stands
-    behind them, which Pillow reads when it decodes them."""
-    held, count, left = list[memoryview](), 0, size + 1
+def _packed(data: bytes) -> Iterator[bytes]:
+    """The stream of a PNG's pixels in pieces. Raises PictureError if something stands behind it, which Pillow reads
+    when it decodes."""
+    held, count, begun = list[memoryview](), 0, False
     for kind, place, length in chunks(io.BytesIO(data)):
         if kind == b"IDAT":
-            held.append(memoryview(data)[place : place + length])
-            count += length
-        elif count and kind != b"IEND":
+            begun = True
+            for start in range(place, place + length, AT_ONCE):
+                held.append(memoryview(data)[start : min(start + AT_ONCE, place + length)])
+                count += len(held[-1])
+                if count >= AT_ONCE:
+                    yield b"".join(held)
+                    held, count = [], 0
+        elif begun and kind != b"IEND":
             raise PictureError("something stands behind the pixels")
-        if held and (count >= AT_ONCE or kind == b"IEND"):
-            piece = inflater.decompress(b"".join(held), left)
-            held, count, left = [], 1, left - len(piece)
-            yield piece
-    if left != 1 or not inflater.eof:
-        raise PictureError("too few rows, or too many")
+    yield b"".join(held)
 
 
-def _bands(pieces: Iterable[bytes], line: int, least: int) -> Iterator[tuple[int, bytes]]:
+def _inflated(data: bytes, inflater: Any, size: int) -> Iterator[memoryview]:
+    """The filtered rows of a PNG in pieces. Raises PictureError if they are not so many bytes."""
+    left = size
+    for packed in _packed(data):
+        while piece := inflater.decompress(packed, min(AT_ONCE, left + 1)):
+            packed, left = inflater.unconsumed_tail, left - len(piece)
+            if left < 0:
+                raise PictureError("more than its header says")
+            yield memoryview(piece)
+    if left or not inflater.eof:
+        raise PictureError("less than its header says")
+
+
+def _bands(pieces: Iterable[memoryview], line: int, least: int) -> Iterator[tuple[int, bytes]]:
     """At ``least`` so many filtered rows of ``line`` bytes at a time, as soon as the next ones lean on none of them;
     with the number of the first."""
-    held, count, first = list[bytes](), 0, 0
+    held, count, first = list[memoryview](), 0, 0
     for piece in pieces:
         while (cut := _cut(piece, count, line, least)) is not None:
             yield first, b"".join([*held, piece[:cut]])
@@ -107,18 +119,19 @@ def _bands(pieces: Iterable[bytes], line: int, least: int) -> Iterator[tuple[int
     yield first, b"".join(held)
 
 
-def _cut(piece: bytes, before: int, line: int, least: int) -> int | None:
+def _cut(piece: memoryview, before: int, line: int, least: int) -> int | None:
     """Where in a piece with so many bytes of a band ``before`` it the next band may begin."""
     start = -before % line
     rows = enumerate(piece[start::line], (before + start) // line)
     return next((row * line - before for row, kind in rows if row >= least and kind <= SELF_RELIANT), None)
 
 
-def _decode(pixels: "NDArray[Any]", first: int, rows: bytes, checksum: int) -> None:
+def _decode(whole: "Future[NDArray[Any]]", first: int, rows: bytes, checksum: int) -> None:
     """Filtered rows from ``first`` on, with their Adler-32, in their place among the pixels."""
     import numpy as np
     from PIL import Image
 
+    pixels = whole.result()
     _, width, channels = pixels.shape
     height = len(rows) // (1 + width * channels)
     idat = chunk(b"IDAT", _stored(memoryview(rows), checksum))

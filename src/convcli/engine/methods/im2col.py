@@ -71,4 +71,4 @@ def memory(problem: Problem) -> int:
     return depth(problem) * rows * columns * problem.pitch * problem.itemsize
 
 
-METHOD = Method("im2col", bind, refuses_integers, tile, cost, calls, memory)
+METHOD = Method("im2col", bind, refuses_integers, tile, cost, calls, memory, grid=True)

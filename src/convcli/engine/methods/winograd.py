@@ -18,10 +18,10 @@ from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, mod
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
-BLOCK = 1 << 20  # values of a tile's input
+BLOCK = 1 << 19  # values of a tile's input
 VALUES = 1 << 19  # of sums at a time, unless two rows have more
 NARROWEST = 64  # columns of a tile
-LARGEST_WEIGHT = 1e18  # below it no part of a sum of modest numbers overflows
+LARGEST_SUM = 1e18  # of an output's weights: below it no part of a sum of modest numbers overflows
 LARGEST_EXACT = {"float32": 2**21, "float64": 2**50}  # an eighth of what these hold exactly
 
 
@@ -33,7 +33,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
     even, odd = (g0 + g2) / 2, g1 / 2
     matrices = np.stack([g0, even + odd, even - odd, g2]).reshape(4, outputs, channels * kw)
     rest = im2col.bind(problem, weight)
-    if np.abs(weight).max() > LARGEST_WEIGHT:
+    if np.abs(weight).sum(axis=(1, 2, 3)).max() > LARGEST_SUM:
         return rest
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
@@ -91,10 +91,10 @@ def cost(problem: Problem) -> float:
     """Four products for each pair of rows, two sums for each value of a row and for each of the result."""
     columns, depth = tile(problem)[1], problem.channels * problem.window.kernel[1]
     length = columns * problem.pitch * pairs_at_once(problem, columns)
-    calls = 2 * problem.values / (problem.outputs * length)
+    products = 2 * problem.values / (problem.outputs * length)
     sums = 2 * problem.values * (1 + depth / problem.outputs)
     each = problem.itemsize * COSTS["winograd.sum"] + COSTS["copy.run"] / (columns * problem.pitch)
-    return gemm_cost(calls, problem.outputs, depth, length, problem.itemsize) + sums * each
+    return gemm_cost(products, problem.outputs, depth, length, problem.itemsize) + sums * each
 
 
 def calls(problem: Problem) -> float:
@@ -109,7 +109,8 @@ def memory(problem: Problem) -> int:
     depth = problem.channels * problem.window.kernel[1]
     pairs = pairs_at_once(problem, columns)
     sums = 4 * pairs * (depth + problem.outputs) * columns * problem.pitch
-    return sums * problem.itemsize + im2col.memory(problem)
+    row = im2col.depth(problem) * columns * problem.pitch  # that is left over
+    return sums * problem.itemsize + max(row * problem.itemsize, im2col.memory(problem))
 
 
-METHOD = Method("winograd", bind, refuses, tile, cost, calls, memory, suits=modest)
+METHOD = Method("winograd", bind, refuses, tile, cost, calls, memory, suits=modest, grid=True)
