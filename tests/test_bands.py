@@ -72,7 +72,7 @@ def test_no_more_is_inflated_than_the_header_says(always, monkeypatch):
     with suppress(PictureError):
         reading.read_picture(data)
     assert always == [False]
-    assert 40 * 91 - 1000 <= sum(inflated) <= 40 * 91
+    assert sum(inflated) <= 40 * 91
 
 
 def test_bands_begin_where_no_row_above_is_needed(always):

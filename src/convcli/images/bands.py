@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 LEAST_PIXELS, MOST_PIXELS = 1 << 20, 1 << 26  # what is worth it, and what may be held inflated beside the pixels
 SELF_RELIANT = 1  # the filters none and sub; those behind look at the row above
 BANDS, AHEAD = 32, 6  # few at a time take memory: so many are inflated that wait to be decoded, or are
-AT_ONCE = 1 << 20  # bytes that go in or out: between two calls other threads, which import NumPy, hold the interpreter
+AT_ONCE = 1 << 20  # bytes to inflate: between two calls other threads, which import NumPy, hold the interpreter
+GROWTH = 4  # times as many bytes may come out of it
 STORED = 0xFFFF  # bytes of a block of deflate that is not packed
 
 
@@ -96,7 +97,7 @@ def _inflated(data: bytes, inflater: Any, size: int) -> Iterator[memoryview]:
     """The filtered rows of a PNG in pieces. Raises PictureError if they are not so many bytes."""
     left = size
     for packed in _packed(data):
-        while piece := inflater.decompress(packed, min(AT_ONCE, left + 1)):
+        while piece := inflater.decompress(packed, min(GROWTH * AT_ONCE, left + 1)):
             packed, left = inflater.unconsumed_tail, left - len(piece)
             if left < 0:
                 raise PictureError("more than its header says")
