@@ -60,7 +60,6 @@ def decode(image: Any, depth: int, again: "Opener", threads: int | None = None) 
 
 
 def _finished(pixels: "NDArray[Any]", key: Any, depth: int, notices: list[str]) -> Decoded:
-
     white = white_of(pixels.dtype)
     if key is not None and pixels.shape[2] in (1, 3):
         pixels = _with_key(pixels, key, depth, white)
