@@ -17,7 +17,7 @@ from convcli.images.chunks import chunk, chunks
 from convcli.images.picture import Picture
 from pictures import encoded
 
-pytest.importorskip("isal", reason="there is no ISA-L for this processor")
+isal_zlib = pytest.importorskip("isal.isal_zlib", reason="there is no ISA-L for this processor")
 
 
 @pytest.fixture(autouse=True)
@@ -60,19 +60,26 @@ def test_no_more_is_inflated_than_the_header_says(always, monkeypatch):
     """Of what does not end where it should: a few bytes of it could fill the memory."""
     monkeypatch.setattr(bands, "AT_ONCE", 1000)
     inflated = []
-    spied = bands._inflated
 
-    def counted(*args):
-        for piece in spied(*args):
+    class Counted:
+        def __init__(self):
+            self.inflater = make()
+
+        def __getattr__(self, name):
+            return getattr(self.inflater, name)
+
+        def decompress(self, data, most):
+            piece = self.inflater.decompress(data, most)
             inflated.append(len(piece))
-            yield piece
+            return piece
 
-    monkeypatch.setattr(bands, "_inflated", counted)
+    make = isal_zlib.decompressobj
+    monkeypatch.setattr(isal_zlib, "decompressobj", Counted)
     data = with_pixels(encoded(picture_of(noise(40, 30, 3)), "PNG"), lambda rows: rows + bytes(10**7))
     with suppress(PictureError):
         reading.read_picture(data)
     assert always == [False]
-    assert sum(inflated) <= 40 * 91
+    assert sum(inflated) == 40 * 91 + 1
 
 
 def test_bands_begin_where_no_row_above_is_needed(always):

@@ -814,6 +814,16 @@ def test_a_thread_works_in_the_memory_that_its_plan_names(monkeypatch, spoilt, d
         assert 0 < used.nbytes <= named + (spoilt and 6 << 20)  # what a spoilt tile is left to has memory of its own
 
 
+@pytest.mark.parametrize(("kept", "made"), [(1 << 26, 1), (0, 3)])
+def test_memory_is_laid_by_for_the_next_call(monkeypatch, kept, made):
+    use_scratch(monkeypatch, Measured)
+    monkeypatch.setattr(Measured, "made", [])
+    monkeypatch.setattr(scratch, "KEPT_BYTES", kept)
+    for _ in range(3):
+        convcli.filter2d(WIDE_FLOATS, DENSE, threads=1)
+    assert len(Measured.made) == made
+
+
 def test_a_row_that_is_left_over_has_its_memory(monkeypatch):
     x, weight = np.zeros((1500, 3, 100), np.float32), np.ones((4, 1500, 3, 3)) * RNG.random((4, 1500, 1, 1))
     use_scratch(monkeypatch, Measured)

@@ -54,8 +54,7 @@ def decode_in_bands(file: BinaryIO, image: Any, threads: int) -> "NDArray[Any] |
             for first, band in _bands(rows, line, max(1, height // BANDS)):
                 if len(tasks) >= AHEAD:
                     tasks[-AHEAD].result()
-                checksum = isal_zlib.adler32(band)
-                tasks.append(pool.submit(_decode, whole, first, band, checksum))
+                tasks.append(pool.submit(_decode, whole, first, band))
             for task in tasks:
                 task.result()
         except MemoryError:
@@ -127,15 +126,15 @@ def _cut(piece: memoryview, before: int, line: int, least: int) -> int | None:
     return next((row * line - before for row, kind in rows if row >= least and kind <= SELF_RELIANT), None)
 
 
-def _decode(whole: "Future[NDArray[Any]]", first: int, rows: bytes, checksum: int) -> None:
-    """Filtered rows from ``first`` on, with their Adler-32, in their place among the pixels."""
+def _decode(whole: "Future[NDArray[Any]]", first: int, rows: bytes) -> None:
+    """Filtered rows from ``first`` on in their place among the pixels."""
     import numpy as np
     from PIL import Image
 
     pixels = whole.result()
     _, width, channels = pixels.shape
     height = len(rows) // (1 + width * channels)
-    idat = chunk(b"IDAT", _stored(memoryview(rows), checksum))
+    idat = chunk(b"IDAT", _stored(memoryview(rows)))
     png = b"".join([SIGNATURE, *header(width, height, 8, channels), *idat, *chunk(b"IEND")])
     with Image.open(io.BytesIO(png), formats=["PNG"]) as band:
         band.decodermaxblock = len(png)
@@ -143,11 +142,13 @@ def _decode(whole: "Future[NDArray[Any]]", first: int, rows: bytes, checksum: in
         pixels[first : first + height] = np.asarray(band).reshape(height, width, channels)
 
 
-def _stored(data: memoryview, checksum: int) -> bytes:
+def _stored(data: memoryview) -> bytes:
     """A zlib stream of data as they are (RFC 1951, section 3.2.4)."""
+    from isal import isal_zlib
+
     parts: list[bytes | memoryview] = [b"\x78\x01"]
     for place in range(0, len(data), STORED):
         block = data[place : place + STORED]
         last = place + STORED >= len(data)
         parts += [struct.pack("<BHH", last, len(block), STORED - len(block)), block]
-    return b"".join([*parts, struct.pack(">I", checksum)])
+    return b"".join([*parts, struct.pack(">I", isal_zlib.adler32(data))])
