@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from time import monotonic, sleep
 from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
@@ -16,6 +17,7 @@ from convcli.places import stamp_of
 
 NAME = ".convcli-journal.jsonl"
 BEGUN, WRITTEN = "begun", "written"
+PATIENCE = 2.0  # seconds: the workers of a killed run share its lock until they see that it is gone, a few tenths later
 
 
 class Entry(NamedTuple):
@@ -127,13 +129,18 @@ class Journal:
 
 
 def _locked(descriptor: int) -> bool:
-    """Whether the file could be taken for this process alone."""
+    """Whether the file could be taken for this process and its children alone."""
     try:
         import fcntl
     except ImportError:  # Windows
         return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    end = monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if monotonic() > end:
+                return False
+            sleep(PATIENCE / 40)
+        else:
+            return True
