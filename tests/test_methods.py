@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import os
 import threading
+import time
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -1159,3 +1161,54 @@ def test_blas_is_held_to_one_thread_beside_ours(monkeypatch):
         with sharing.single_blas, sharing.single_blas:
             assert counts() <= {1}
         assert counts() == before
+
+
+def test_threads_that_share_work_may_share_it_further():
+    done = []
+
+    def outer(tasks):
+        for task in tasks:
+            sharing.share(lambda parts: done.extend((task, part) for part in parts), range(3), 4)
+
+    sharing.share(outer, range(6), 4)
+    assert sorted(done) == [(task, part) for task in range(6) for part in range(3)]
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_failure_is_raised_when_every_thread_has_stopped(here):
+    met, running, caller = threading.Barrier(2), [], threading.get_ident()
+
+    def work(tasks):
+        next(tasks)
+        running.append(1)
+        met.wait(10)
+        if (threading.get_ident() == caller) == here:
+            running.pop()
+            raise ZeroDivisionError
+        time.sleep(0.05)
+        running.pop()
+
+    with pytest.raises(ZeroDivisionError):
+        sharing.share(work, range(2), 2)
+    assert running == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_process_that_forks_leaves_its_threads_behind():
+    def answer():
+        ran = set()
+
+        def work(tasks):
+            next(tasks)
+            ran.add(threading.get_ident())
+            met.wait(10)
+
+        met = threading.Barrier(2)
+        sharing.share(work, range(2), 2)
+        return len(ran)
+
+    assert answer() == 2
+    child = os.fork()
+    if child == 0:
+        os._exit(answer())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2

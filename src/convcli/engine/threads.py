@@ -10,9 +10,12 @@ from itertools import chain
 from operator import index
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from convcli.errors import ConvcliError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -77,18 +80,32 @@ def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int)
         with single_blas:
             work(iter(tasks))
         return
-    from concurrent.futures import ThreadPoolExecutor
-
     run = -(-len(tasks) // (threads * RUNS_PER_THREAD))
     queue = iter([tasks[first : first + run] for first in range(0, len(tasks), run)])
-    with single_blas, ThreadPoolExecutor(threads - 1) as pool:
-        others = [pool.submit(work, chain.from_iterable(queue)) for _ in range(threads - 1)]
+    from concurrent.futures import wait
+
+    with single_blas:
+        others = [_helpers().submit(work, chain.from_iterable(queue)) for _ in range(threads - 1)]
         try:
             work(chain.from_iterable(queue))
         finally:
             deque(queue, maxlen=0)  # after a failure here the others have nothing left to do
-        for other in others:
+            begun = [other for other in others if not other.cancel()]  # who came too late has nothing to do, either
+            wait(begun)
+        for other in begun:
             other.result()
+
+
+@lru_cache(maxsize=1)
+def _helpers() -> "ThreadPoolExecutor":
+    """Threads that wait here for the next call: to start one takes as long as a small picture."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(max(1, cores() - 1))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # there they are no more
 
 
 class Shared:
