@@ -125,3 +125,34 @@ def test_a_run_imports_only_what_it_needs(imported, samples, tmp_path):
         "rich",
     }
     assert (status, modules & needless) == (0, set())
+
+
+DECODES = """
+import sys
+from pathlib import Path
+
+from PIL import ImageFile
+
+from convcli.images import bands, reading
+
+class Refusal:
+    def find_spec(self, name, *_):
+        if name == "numpy":
+            raise SystemExit(f"{rows} rows")
+
+def prepare(image, before=ImageFile.ImageFile.load_prepare):
+    global rows
+    rows += image.height
+    before(image)
+
+rows, bands.LEAST_PIXELS = 0, 1
+ImageFile.ImageFile.load_prepare = prepare
+sys.meta_path.insert(0, Refusal())
+reading.read_frames(Path(sys.argv[1]), threads=2)
+"""
+
+
+@pytest.mark.parametrize("name", ["coffee.jpg", "coffee.png"])
+def test_a_picture_is_decoded_while_numpy_is_still_on_its_way(name, samples):
+    done = subprocess.run([sys.executable, "-c", DECODES, samples / name], capture_output=True, check=False)
+    assert done.stderr.decode() == "400 rows\n"

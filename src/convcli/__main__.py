@@ -6,7 +6,7 @@ import sys
 
 def main() -> int:
     """Run the command line; also Ctrl-C while it is being loaded ends in silence."""
-    gc.set_threshold(20_000)  # most objects are what was imported: to search them for garbage takes time at the start
+    gc.set_threshold(100_000)  # most objects are what was imported: to search them for garbage takes time at the start
     try:
         from convcli.cli.app import main as run
 

@@ -4,11 +4,11 @@ Pillow composes them, too, but at 8 bits, and partial transparency and clearing 
 """
 
 import struct
-import zlib
 from typing import BinaryIO
 
 from convcli.errors import PictureError
 from convcli.images.animation import CLEAR, Animation, Frame
+from convcli.images.checksums import crc32
 from convcli.images.chunks import SIGNATURE, chunk, chunks
 
 GRAY_TYPES, VEILED_TYPES = (0, 4), (4, 6)  # of colour
@@ -91,5 +91,5 @@ def check_sums(file: BinaryIO) -> None:
         if kind == b"IDAT":
             file.seek(place)
             data, stored = file.read(length), file.read(4)
-            if len(stored) == 4 and zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(stored):
+            if len(stored) == 4 and crc32(data, crc32(kind)) != int.from_bytes(stored):
                 raise PictureError("damaged picture: a checksum of its pixels is wrong")

@@ -5,6 +5,7 @@ decoded by itself, while the next one is still being inflated.
 """
 
 import io
+import mmap
 import struct
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcli.errors import PictureError
 from convcli.images.apng import check_sums
+from convcli.images.checksums import adler32
 from convcli.images.chunks import SIGNATURE, chunk, chunks, header
 from convcli.images.decoding import EIGHT_BIT_MODES
 
@@ -47,14 +49,14 @@ def decode_in_bands(file: BinaryIO, image: Any, threads: int) -> "NDArray[Any] |
     height, line = image.height, 1 + image.width * len(image.mode)
     with ThreadPoolExecutor(threads) as pool:
         checked = pool.submit(check_sums, io.BytesIO(data))
-        whole = pool.submit(_room, image)
+        whole = _room(height * (line - 1))
         try:
             rows = _inflated(data, isal_zlib.decompressobj(), height * line)
             tasks = list[Future[None]]()
             for first, band in _bands(rows, line, max(1, height // BANDS)):
                 if len(tasks) >= AHEAD:
                     tasks[-AHEAD].result()
-                tasks.append(pool.submit(_decode, whole, first, band))
+                tasks.append(pool.submit(_decode, whole, image, first, band))
             for task in tasks:
                 task.result()
         except MemoryError:
@@ -65,13 +67,18 @@ def decode_in_bands(file: BinaryIO, image: Any, threads: int) -> "NDArray[Any] |
         checked.result()
     if "Raw profile type exif" not in image.info:
         image.info.setdefault("exif", b"")  # else Pillow would decode all to look for it behind the pixels
-    return whole.result()
-
-
-def _room(image: Any) -> "NDArray[Any]":
     import numpy as np
 
-    return np.empty((image.height, image.width, len(image.mode)), np.uint8)
+    return np.frombuffer(whole, np.uint8).reshape(height, image.width, -1)
+
+
+def _room(size: int) -> mmap.mmap:
+    """So many bytes of memory, which nobody has touched: NumPy, which would give as much, is still being imported."""
+    private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}
+    room = mmap.mmap(-1, size, **private)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        room.madvise(mmap.MADV_HUGEPAGE)  # as NumPy does: a page fault for 2 MB rather than for 4 KB
+    return room
 
 
 def _packed(data: bytes) -> Iterator[bytes]:
@@ -126,29 +133,25 @@ def _cut(piece: memoryview, before: int, line: int, least: int) -> int | None:
     return next((row * line - before for row, kind in rows if row >= least and kind <= SELF_RELIANT), None)
 
 
-def _decode(whole: "Future[NDArray[Any]]", first: int, rows: bytes) -> None:
+def _decode(whole: mmap.mmap, image: Any, first: int, rows: bytes) -> None:
     """Filtered rows from ``first`` on in their place among the pixels."""
-    import numpy as np
-    from PIL import Image
+    from PIL.PngImagePlugin import PngImageFile
 
-    pixels = whole.result()
-    _, width, channels = pixels.shape
-    height = len(rows) // (1 + width * channels)
+    line = image.width * len(image.mode)
+    height = len(rows) // (1 + line)
     idat = chunk(b"IDAT", _stored(memoryview(rows)))
-    png = b"".join([SIGNATURE, *header(width, height, 8, channels), *idat, *chunk(b"IEND")])
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as band:
+    png = b"".join([SIGNATURE, *header(image.width, height, 8, len(image.mode)), *idat, *chunk(b"IEND")])
+    with PngImageFile(io.BytesIO(png)) as band:  # not Image.open, which brings in other formats
         band.decodermaxblock = len(png)
         band.load()
-        pixels[first : first + height] = np.asarray(band).reshape(height, width, channels)
+        whole[first * line : (first + height) * line] = band.tobytes()
 
 
 def _stored(data: memoryview) -> bytes:
     """A zlib stream of data as they are (RFC 1951, section 3.2.4)."""
-    from isal import isal_zlib
-
     parts: list[bytes | memoryview] = [b"\x78\x01"]
     for place in range(0, len(data), STORED):
         block = data[place : place + STORED]
         last = place + STORED >= len(data)
         parts += [struct.pack("<BHH", last, len(block), STORED - len(block)), block]
-    return b"".join([*parts, struct.pack(">I", isal_zlib.adler32(data))])
+    return b"".join([*parts, struct.pack(">I", adler32(data))])

@@ -1,9 +1,10 @@
 """The chunks of PNG files (PNG specification, third edition, section 5): found, and made."""
 
 import struct
-import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
+
+from convcli.images.checksums import crc32
 
 COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: grey, grey and alpha, RGB, RGBA
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -30,5 +31,5 @@ def header(width: int, height: int, depth: int, channels: int) -> list[bytes]:
 def chunk(kind: bytes, data: bytes = b"", number: int | None = None) -> list[bytes]:
     """A chunk in pieces, those of an animation with their number in front."""
     start = b"" if number is None else struct.pack(">I", number)
-    checksum = zlib.crc32(data, zlib.crc32(kind + start))
+    checksum = crc32(data, crc32(kind + start))
     return [struct.pack(">I", len(start) + len(data)) + kind + start, data, struct.pack(">I", checksum)]

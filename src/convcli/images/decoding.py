@@ -39,13 +39,13 @@ class Decoded(NamedTuple):
 
 def decode(image: Any, depth: int, again: "Opener", threads: int | None = None) -> Decoded:
     """The pixels of a Pillow image whose file has ``depth`` bits; ``again()`` opens the same picture once more."""
-    import numpy as np
-
     notices: list[str] = []
     if depth == 16 and image.mode in EIGHT_BIT_MODES:
         return _finished(_sixteen_bit_color(image, again, threads), image.info.get("transparency"), depth, notices)
     image.decodermaxblock = READ_BYTES
     image.load()
+    import numpy as np  # not before: another thread may be at it
+
     if image.mode in FOREIGN_MODES:
         image = _to_rgb(image, notices)
     key = image.info.get("transparency")

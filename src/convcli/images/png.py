@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcli.engine.threads import check_threads, map_all
 from convcli.errors import ConvcliError
+from convcli.images.checksums import adler32
 from convcli.images.chunks import SIGNATURE, chunk, header
 from convcli.images.metadata import png_chunks
 from convcli.images.picture import Frames
@@ -145,7 +146,7 @@ def _strip(rows: "NDArray[Any]", step: int, packing: Packing, span: tuple[int, i
     packer = packing.packer()
     data = packer.compress(lines)
     data += packer.flush(zlib.Z_FINISH if span[1] == len(rows) else zlib.Z_FULL_FLUSH)
-    return data, zlib.adler32(lines), lines.size
+    return data, adler32(lines), lines.size
 
 
 def _filtered(rows: "NDArray[Any]", step: int, kinds: Sequence[int], span: tuple[int, int]) -> "NDArray[Any]":
