@@ -175,7 +175,7 @@ def test_bands_of_pieces_of_any_length(kinds, least, data):
     rows = b"".join(bytes([kind, *[9] * (line - 1)]) for kind in kinds)
     cuts = data.draw(st.lists(st.integers(0, len(rows)), max_size=6))
     pieces = [memoryview(rows)[first:last] for first, last in pairwise([0, *sorted(cuts), len(rows)])]
-    found = list(bands._bands(pieces, line, least))
+    found = [(first, b"".join(parts)) for first, parts in bands._bands(pieces, line, least)]
     assert b"".join(band for _, band in found) == rows
     assert [first for first, _ in found] == [0, *accumulate(len(band) // line for _, band in found)][:-1]
     assert all(len(band) % line == 0 for _, band in found)

@@ -1168,7 +1168,7 @@ def test_threads_that_share_work_may_share_it_further():
 
     def outer(tasks):
         for task in tasks:
-            sharing.share(lambda parts: done.extend((task, part) for part in parts), range(3), 4)
+            sharing.share(lambda parts, task=task: done.extend((task, part) for part in parts), range(3), 4)
 
     sharing.share(outer, range(6), 4)
     assert sorted(done) == [(task, part) for task in range(6) for part in range(3)]

@@ -9,9 +9,9 @@ def crc32(data: Any, before: int = 0) -> int:
     return int(_library().crc32(data, before))
 
 
-def adler32(data: Any) -> int:
-    """The checksum of a buffer's bytes."""
-    return int(_library().adler32(data))
+def adler32(data: Any, before: int = 1) -> int:
+    """The checksum of a buffer's bytes, or of them behind others with the checksum ``before``."""
+    return int(_library().adler32(data, before))
 
 
 @cache
