@@ -124,17 +124,19 @@ class Cluster:
         return self._client.submit(_same, self._work, pure=False)
 
     def _settled(self, job: Job, result: Result | None, lost: bool) -> Iterator[Result]:
-        """A result after a look at whether the work had been done by a worker that was lost. None is the result of a
-        worker that found a changed output."""
-        refused = result is not None and result.status == "failed" and job.output and is_remote(job.output)
-        if result is not None and not (refused and lost and not job.before):
-            yield result
-        elif not lost:  # somebody else's
+        """A result after a look at whether the work had been done by a worker that was ``lost``. None is the result of
+        a worker that found a changed output; of an object only its store says that, and refuses it."""
+        remote = job.output is not None and is_remote(job.output)
+        found_one = result is None or (remote and result.status == "failed" and not job.before)
+        if found_one and lost:  # the lost worker's
+            if self._in_place:
+                yield written_before(job)
+            else:
+                yield from self._anew(job._replace(renew=True, before=None))
+        elif result is None:  # somebody else's
             yield from self._anew(job._replace(before=None))
-        elif self._in_place:
-            yield written_before(job)
         else:
-            yield from self._anew(job._replace(renew=True, before=None))
+            yield result
 
     def _anew(self, job: Job, *, lost: bool = False) -> Iterator[Result]:
         return self.results([job], self.submit([job]), lost=lost)

@@ -14,12 +14,12 @@ from typing import Any, BinaryIO, cast
 from convcli.errors import ConvcliError, one_line
 
 JOINTS = str.maketrans("", "", "+-.")  # that a scheme may have inside
-CONTENT_TYPE = {"s3": "ContentType", "s3a": "ContentType", "gs": "content_type"}  # what the stores' libraries call it
+STORES_OF_S3 = "s3", "s3a"
+CONTENT_TYPE = dict.fromkeys(STORES_OF_S3, "ContentType") | {"gs": "content_type"}  # what the stores' libraries call it
 READ_ONLY = "http", "https"
 LOCAL = "file", "local"
 WHOLE = 5 << 30  # bytes that S3 takes in one request
 HEADER = 1 << 18  # bytes that are read at a time where the beginning may do
-STORES_OF_S3 = "s3", "s3a"
 NEEDED = "needs convcli[cluster]; pip install 'convcli[cluster]'"
 
 State = tuple[object, ...]
@@ -215,9 +215,9 @@ def write_object(path: Path, data: bytes | Iterable[bytes], *, overwrite: bool) 
 
     whole = data if isinstance(data, bytes) else b"".join(data)
     store, where = _store(path)
-    word, kind = CONTENT_TYPE.get(str(getattr(path, "protocol", ""))), guess_type(path.name)[0]
-    more: dict[str, Any] = {word: kind} if word and kind else {}
-    if word == CONTENT_TYPE["s3"]:
+    protocol, kind = str(getattr(path, "protocol", "")), guess_type(path.name)[0]
+    more: dict[str, Any] = {CONTENT_TYPE[protocol]: kind} if protocol in CONTENT_TYPE and kind else {}
+    if protocol in STORES_OF_S3:
         more["chunksize"] = WHOLE
     try:
         with plain_errors():

@@ -206,7 +206,7 @@ def _pictures_at(root: Path, recursive: bool, output: Path | None) -> Iterator[G
 
     for folder, names in walk(root, recursive=recursive):
         hidden = any(part.startswith(".") for part in folder.relative_to(root).parts)
-        found = sorted(name for name in names if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith("."))
+        found = sorted(name for name in names if suffix_of(name).lower() in PICTURE_SUFFIXES and name[0] != ".")
         own = output is not None and folder != root and (folder == output or output in folder.parents)
         if found and not hidden and not own:
             yield Group(str(folder), root, found, {suffix_of(name) for name in found}, links=False)

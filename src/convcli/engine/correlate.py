@@ -126,7 +126,7 @@ class _Run:
         self.ask, self.store, self.problem, self.method = ask, store, problem, method
         self.dtype = np.dtype(method.dtype(problem))
         self.border = Border(ask.window.size, ask.window.pads, ask.boundary)
-        self.weights = np.split(_cast(ask.weight, self.dtype), ask.groups)
+        self.weights = list(_cast(ask.weight, self.dtype).reshape(ask.groups, problem.outputs, *ask.weight.shape[1:]))
         self.runners = self._bind(method)
         self.bias = None if ask.bias is None else _cast(ask.bias[:, None, None, None], self.dtype)
         span = ask.span()

@@ -1,5 +1,6 @@
 """The border: which picture cell stands at which place of the padded picture, fetched tile by tile."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ def parse_boundary(value: BoundaryLike) -> Boundary | float:
     return number
 
 
+@lru_cache(maxsize=16)
 def source_index(n: int, before: int, after: int, boundary: Boundary | float) -> NDArray[np.intp]:
     """For each of ``before + n + after`` padded places the index of its cell, or -1 where a number stands.
 
@@ -46,9 +48,10 @@ def source_index(n: int, before: int, after: int, boundary: Boundary | float) ->
     """
     cells = np.arange(n, dtype=np.intp)
     mode = _NUMPY_MODE.get(boundary) if isinstance(boundary, Boundary) else None
-    if mode is None:
-        return np.pad(cells, (before, after), constant_values=_FILL)
-    return np.pad(cells, (before, after), mode=mode)  # type: ignore[call-overload, no-any-return]
+    how: dict[str, Any] = {"constant_values": _FILL} if mode is None else {"mode": mode}
+    index: NDArray[np.intp] = np.pad(cells, (before, after), **how)
+    index.flags.writeable = False  # all who ask get the same
+    return index
 
 
 class Border:

@@ -1,6 +1,6 @@
 """The doors of pooling. A window is folded along rows first, which lie side by side in memory, then along columns."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -159,7 +159,7 @@ def _pool_tiles(
     """Some rows of one or more planes at a time, in this thread."""
     window, ufunc = ask.window, _FOLDS[ask.reduce]
     (kh, kw), (sy, sx), (dy, dx) = window.kernel, window.stride, window.dilation
-    down_counts, across_counts = (_alike(counts).astype(dtype) for counts in _counts(window, ask.count_pads))
+    divisor = _divisor(ask, dtype) if ask.reduce is Reduce.AVG else None
     direct = store.direct(dtype)
     with borrowed_scratch() as scratch, np.errstate(all="ignore"):
         for item, planes, rows in tiles:
@@ -170,11 +170,16 @@ def _pool_tiles(
             out = store.array[place] if direct else scratch("out", shape, dtype)
             down = fold(ufunc, block, 1, kh, shape[1], scratch, stride=sy, dilation=dy)
             fold(ufunc, down, 2, kw, shape[2], scratch, stride=sx, dilation=dx, out=out)
-            if ask.reduce is Reduce.AVG:
-                down_count = down_counts if down_counts.size == 1 else down_counts[rows]
-                out /= down_count[:, None, None] * across_counts[:, None]
+            if divisor is not None:
+                out /= divisor(rows)
             if not direct:
                 store.put(place, out)
+
+
+def _divisor(ask: Pooling, dtype: np.dtype[Any]) -> Callable[[slice], Array]:
+    """For some rows of the result how many cells count in each window, to divide ``(rows, columns, P)`` by."""
+    down, across = (_alike(counts).astype(dtype) for counts in _counts(ask.window, ask.count_pads))
+    return lambda rows: (down if down.size == 1 else down[rows])[:, None, None] * across[:, None]
 
 
 def _alike(counts: Array) -> Array:
