@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -90,10 +89,9 @@ def begin_reading(
     """Decode a picture file in another thread; None for what is no such file."""
     if source.is_array or source.path is None or is_remote(source.path) or not source.path.is_file():
         return None
-    from convcli.images.reading import read_header
+    from convcli.images.reading import load_decoder
 
-    with suppress(PictureError):  # it is said by whoever asks for the picture
-        read_header(source.path, max_pixels)  # brings in Pillow before NumPy: side by side it takes three times as long
+    load_decoder(source.path)  # now, before NumPy is imported: side by side it takes three times as long
     return pool.submit(read_pictures, source, max_pixels, frame=frame, threads=threads)
 
 

@@ -3,7 +3,7 @@
 import io
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -91,6 +91,16 @@ def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS, *, frame: in
         raise
     except Exception as error:
         raise PictureError(reason(error)) from None
+
+
+def load_decoder(source: Path) -> None:
+    """Import what a file is read with; what is wrong with the file will be said when that is read."""
+    with suppress(Exception), own_limits, source.open("rb") as file:
+        found = sniff(file.read(START))
+        if found is not None:
+            found.load_plugin()
+            with _open_image(source, found):
+                pass
 
 
 class _Images:
