@@ -1212,3 +1212,19 @@ def test_a_process_that_forks_leaves_its_threads_behind():
     if child == 0:
         os._exit(answer())
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+
+
+def test_a_small_weight_is_looked_at_once_and_a_large_one_is_not_kept():
+    seen = []
+
+    @problem.remembered
+    def look(weight, more=0):
+        seen.append(weight.shape)
+        return float(weight[0, -1]) + more
+
+    small, large = np.arange(6.0).reshape(2, 3), np.ones((300, 300))
+    assert [look(small), look(small.copy()), look(small, 1), look(small.T), look(small.astype(int))] == [2, 2, 3, 3, 2]
+    assert seen == [(2, 3), (2, 3), (3, 2), (2, 3)]
+    assert look(large) == look(large) == 1
+    assert look(small.astype(object)) == 2
+    assert seen[4:] == [(300, 300), (300, 300), (2, 3)]

@@ -1,8 +1,9 @@
 """One convolution as data: what the planner reads and every method computes. Shapes and facts, never pixels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import lru_cache, wraps
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,10 @@ class Problem(NamedTuple):
         return np.dtype(self.dtype).itemsize
 
 
+T = TypeVar("T")
+
 MOST_VALUES = 1 << 20  # of a block
+REMEMBERED_BYTES = 1 << 14  # of a weight
 
 Runner = Callable[[Array, Array, Scratch], None]
 
@@ -83,6 +87,23 @@ class Method(NamedTuple):
     dtype: Callable[[Problem], str] = lambda problem: problem.dtype
     views: bool = False
     grid: bool = False
+
+
+def remembered(look: Callable[..., T]) -> Callable[..., T]:
+    """A function of a weight and perhaps more that answers at once for a small weight it has seen: of many pictures
+    under one kernel, to look at the kernel would take longer than a small one."""
+
+    @lru_cache(maxsize=64)
+    def known(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], *more: Hashable) -> T:
+        return look(np.frombuffer(data, dtype).reshape(shape), *more)
+
+    @wraps(look)
+    def answer(weight: Array, *more: Hashable) -> T:
+        if weight.nbytes > REMEMBERED_BYTES or weight.dtype.kind == "O":  # of Python's integers the bytes say nothing
+            return look(weight, *more)
+        return known(weight.tobytes(), weight.dtype, weight.shape, *more)
+
+    return answer
 
 
 def refuses_integers(problem: Problem) -> str | None:

@@ -11,7 +11,17 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from convcli.engine.costs import COSTS, gemm_cost
-from convcli.engine.problem import Array, Method, Problem, Runner, count_tiles, fit_tile, modest, refuses_integers
+from convcli.engine.problem import (
+    Array,
+    Method,
+    Problem,
+    Runner,
+    count_tiles,
+    fit_tile,
+    modest,
+    refuses_integers,
+    remembered,
+)
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
@@ -49,6 +59,7 @@ def terms(kernel: Array, most: int = MOST_TERMS) -> list[Term] | None:
     return found
 
 
+@remembered
 def rank(kernel: Array, exact: bool) -> int:
     """How many terms a kernel has, 0 if too many.
 
