@@ -1228,3 +1228,17 @@ def test_a_small_weight_is_looked_at_once_and_a_large_one_is_not_kept():
     assert look(large) == look(large) == 1
     assert look(small.astype(object)) == 2
     assert seen[4:] == [(300, 300), (300, 300), (2, 3)]
+
+
+@each_method
+def test_more_values_side_by_side_than_a_vector_holds(method):
+    kernel = np.ones((3, 5)) if method == "box-sum" else np.outer([1.5, 2, -1], [2, 3, 5, 1, 0.5])
+    if not takes(method, kernel):
+        pytest.skip("takes no such kernel")
+    image = RNG.random((9, 11, 20), dtype=np.float32)
+    made = picture_filter(image, kernel, padding="same", boundary="reflect")
+    store = Store(np.empty(made.shape, np.float32))
+    correlate.correlate(made, store, method=method)
+    for channel in range(20):
+        alone = convcli.filter2d(image[..., channel], kernel)
+        np.testing.assert_allclose(store.array[0, 0, ..., channel], alone, atol=1e-4)

@@ -10,7 +10,7 @@ from math import gcd
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from convcli.engine.costs import COSTS, gemm_cost
+from convcli.engine.costs import COSTS, VECTOR, gemm_cost
 from convcli.engine.problem import (
     Array,
     Method,
@@ -168,8 +168,9 @@ def block_rows(problem: Problem) -> int:
 
 
 def block_columns(problem: Problem) -> int:
-    """Output columns of the band from the right."""
-    return min(problem.window.output[1], 4 if values_spread(problem) > 1 else 16)
+    """Output columns of the band from the right: of interleaved values as many as fill a vector."""
+    spread = values_spread(problem)
+    return min(problem.window.output[1], max(1, VECTOR // (problem.itemsize * spread)) if spread > 1 else 16)
 
 
 def values_spread(problem: Problem) -> int:
