@@ -1,6 +1,8 @@
 """PNGs decoded in bands are what Pillow makes of them in one go."""
 
+import errno
 import io
+import mmap
 import zlib
 from contextlib import suppress
 from itertools import accumulate, pairwise
@@ -145,6 +147,17 @@ def test_a_filter_that_is_none_is_an_error():
     data = with_pixels(encoded(picture_of(noise(40, 30, 3)), "PNG", png="0"), lambda rows: b"\x09" + rows[1:])
     with pytest.raises(PictureError):
         reading.read_picture(data)
+
+
+def test_memory_is_found_where_the_kernel_has_no_huge_pages(always, monkeypatch):
+    class Small(mmap.mmap):
+        def madvise(self, *_):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(mmap, "mmap", Small)
+    pixels = noise(83, 61, 3)
+    assert np.array_equal(reading.read_picture(encoded(picture_of(pixels), "PNG")).pixels, pixels)
+    assert always == [True]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

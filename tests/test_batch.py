@@ -743,6 +743,20 @@ def test_two_resumed_runs_at_once_in_one_folder_are_one_too_many(start, invoke, 
     assert (done.status, lines(done.stdout)) == (0, ["out/01.png", "out/02.png", "out/03.png"])
 
 
+@linux
+def test_a_disk_that_knows_no_locks_keeps_no_run_waiting(altered, tmp_path):
+    album(tmp_path / "in", 2)
+    broken = """
+import errno, fcntl
+def flock(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = flock
+from convcli import journal
+journal.PATIENCE = 1000"""
+    done = altered(broken, *NEGATIVE, "in", "-o", "out/", "--resume", "-q")
+    assert (done.status, lines(done.stdout), done.stderr) == (0, ["out/00.png", "out/01.png"], b"")
+
+
 def test_two_runs_at_once_leave_every_file_whole(start, tmp_path):
     names = album(tmp_path / "in", 30)
     both = [start(*NEGATIVE, "in", "-o", "out/", "-f", "-j", "2", "-q") for _ in range(2)]

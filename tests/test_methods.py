@@ -2,9 +2,12 @@
 
 import contextlib
 import functools
+import gc
 import os
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -16,7 +19,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import convcli
 import oracle
-from convcli.engine import correlate, plan, pool, problem, scratch, shapes
+from convcli.engine import correlate, pad, plan, pool, problem, scratch, shapes
 from convcli.engine import threads as sharing
 from convcli.engine.conv import picture_filter
 from convcli.engine.methods import METHODS, box_sum, fft, im2col, row_gemm, separable, shift_add, winograd
@@ -1193,6 +1196,53 @@ def test_a_failure_is_raised_when_every_thread_has_stopped(here):
     assert running == []
 
 
+def test_a_helper_that_is_busy_keeps_nothing_of_those_who_did_not_wait_for_it():
+    class Work:
+        def __call__(self, tasks):
+            deque(tasks, maxlen=0)
+
+    busy, free = threading.Event(), threading.Event()
+
+    def hold(tasks):
+        next(tasks)
+        if threading.get_ident() == caller:
+            busy.set()
+        free.wait(10)
+
+    def begin():
+        nonlocal caller
+        caller = threading.get_ident()
+        sharing.share(hold, range(cores), cores)
+
+    caller, cores = 0, sharing._most_helpers() + 1
+    holder = threading.Thread(target=begin)
+    holder.start()
+    try:
+        busy.wait(10)
+        time.sleep(0.05)  # until the helpers hold, too
+        works = [Work() for _ in range(5)]
+        for work in works:
+            sharing.share(work, range(2), 2)
+        left = [weakref.ref(work) for work in works]
+        del work, works
+        gc.collect()
+        assert [one() for one in left] == [None] * 5
+    finally:
+        free.set()
+        holder.join()
+
+
+def test_work_is_done_where_no_thread_can_be_started(monkeypatch):
+    class Full:
+        def submit(self, *_):
+            raise RuntimeError("can't start new thread")
+
+    done = []
+    monkeypatch.setattr(sharing, "_helpers", Full)
+    sharing.share(done.extend, range(9), 3)
+    assert done == list(range(9))
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_process_that_forks_leaves_its_threads_behind():
     def answer():
@@ -1210,7 +1260,11 @@ def test_a_process_that_forks_leaves_its_threads_behind():
     assert answer() == 2
     child = os.fork()
     if child == 0:
-        os._exit(answer())
+        status = 1
+        try:
+            status = answer()
+        finally:
+            os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
 
 
@@ -1242,3 +1296,10 @@ def test_more_values_side_by_side_than_a_vector_holds(method):
     for channel in range(20):
         alone = convcli.filter2d(image[..., channel], kernel)
         np.testing.assert_allclose(store.array[0, 0, ..., channel], alone, atol=1e-4)
+
+
+def test_the_indices_of_a_long_border_are_not_kept():
+    pad._known_index.cache_clear()
+    assert pad.source_index(5, 1, 1, Boundary.REFLECT).tolist() == [1, 0, 1, 2, 3, 4, 3]
+    assert pad.source_index(1 << 16, 1, 1, Boundary.REFLECT)[:2].tolist() == [1, 0]
+    assert pad._known_index.cache_info().currsize == 1

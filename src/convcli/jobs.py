@@ -86,7 +86,7 @@ class Result(NamedTuple):
 def begin_reading(
     pool: "Executor", source: Source, max_pixels: int, frame: int | None, threads: int | None
 ) -> "Future[Frames] | None":
-    """Decode a picture file in another thread; None for what is no such file."""
+    """Decode a picture file in another thread, its decoder imported in this one; None for what is no such file."""
     if source.is_array or source.path is None or is_remote(source.path) or not source.path.is_file():
         return None
     from convcli.images.reading import load_decoder

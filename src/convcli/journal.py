@@ -138,9 +138,11 @@ def _locked(descriptor: int) -> bool:
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             if monotonic() > end:
                 return False
             sleep(PATIENCE / 40)
+        except OSError:  # a disk that knows no locks
+            return True
         else:
             return True

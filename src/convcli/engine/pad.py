@@ -20,6 +20,7 @@ _NUMPY_MODE = {
     Boundary.SYMMETRIC: "symmetric",
     Boundary.WRAP: "wrap",
 }
+REMEMBERED_PLACES = 1 << 16
 _FILL = -1  # stands in a source index where the border is a number, not a cell
 
 
@@ -40,18 +41,25 @@ def parse_boundary(value: BoundaryLike) -> Boundary | float:
     return number
 
 
-@lru_cache(maxsize=16)
 def source_index(n: int, before: int, after: int, boundary: Boundary | float) -> NDArray[np.intp]:
-    """For each of ``before + n + after`` padded places the index of its cell, or -1 where a number stands.
+    """For each of ``before + n + after`` padded places the index of its cell, or -1 where a number stands. Read-only.
 
     ``np.pad`` on the indices themselves, so that a border wider than the picture goes on exactly as it does there.
     """
+    index = _known_index if before + n + after <= REMEMBERED_PLACES else _padded_index
+    return index(n, before, after, boundary)
+
+
+def _padded_index(n: int, before: int, after: int, boundary: Boundary | float) -> NDArray[np.intp]:
     cells = np.arange(n, dtype=np.intp)
     mode = _NUMPY_MODE.get(boundary) if isinstance(boundary, Boundary) else None
     how: dict[str, Any] = {"constant_values": _FILL} if mode is None else {"mode": mode}
     index: NDArray[np.intp] = np.pad(cells, (before, after), **how)
-    index.flags.writeable = False  # all who ask get the same
+    index.flags.writeable = False
     return index
+
+
+_known_index = lru_cache(maxsize=16)(_padded_index)  # pictures of a size come one after another
 
 
 class Border:

@@ -1,9 +1,9 @@
 """One convolution as data: what the planner reads and every method computes. Shapes and facts, never pixels."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import lru_cache, wraps
 from math import prod
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair, Window
 
 Array = NDArray[Any]
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Problem(NamedTuple):
@@ -51,8 +53,6 @@ class Problem(NamedTuple):
         return np.dtype(self.dtype).itemsize
 
 
-T = TypeVar("T")
-
 MOST_VALUES = 1 << 20  # of a block
 REMEMBERED_BYTES = 1 << 14  # of a weight
 
@@ -89,16 +89,16 @@ class Method(NamedTuple):
     grid: bool = False
 
 
-def remembered(look: Callable[..., T]) -> Callable[..., T]:
-    """A function of a weight and perhaps more that answers at once for a small weight it has seen: of many pictures
-    under one kernel, to look at the kernel would take longer than a small one."""
+def remembered(look: Callable[[Array, *Ts], T]) -> Callable[[Array, *Ts], T]:
+    """A function of a weight, and of what can be hashed, that answers at once for a small weight it has seen: of many
+    pictures under one kernel, to look at the kernel would take longer than a small one."""
 
     @lru_cache(maxsize=64)
-    def known(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], *more: Hashable) -> T:
+    def known(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], *more: *Ts) -> T:
         return look(np.frombuffer(data, dtype).reshape(shape), *more)
 
     @wraps(look)
-    def answer(weight: Array, *more: Hashable) -> T:
+    def answer(weight: Array, *more: *Ts) -> T:
         if weight.nbytes > REMEMBERED_BYTES or weight.dtype.kind == "O":  # of Python's integers the bytes say nothing
             return look(weight, *more)
         return known(weight.tobytes(), weight.dtype, weight.shape, *more)

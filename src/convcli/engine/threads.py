@@ -71,29 +71,43 @@ def map_all(work: Callable[[T], R], tasks: Sequence[T], threads: int) -> Iterato
 
 
 def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int) -> None:
-    """``work`` in this and other threads, each taking the next few tasks as it gets to them.
+    """``work`` in this and other threads, no more than there are cores, each taking the next few tasks as it gets to
+    them.
 
     A few in a row, so that no two threads write side by side: the first touch of a page of memory would cost both.
     """
-    threads = min(threads, len(tasks))
+    threads = min(threads, len(tasks), 1 + _most_helpers())
     if threads <= 1:
         with single_blas:
             work(iter(tasks))
         return
+    from concurrent.futures import Future, wait
+
     run = -(-len(tasks) // (threads * RUNS_PER_THREAD))
     queue = iter([tasks[first : first + run] for first in range(0, len(tasks), run)])
-    from concurrent.futures import wait
-
+    offer, others = [work], list[Future[None]]()
     with single_blas:
-        others = [_helpers().submit(work, chain.from_iterable(queue)) for _ in range(threads - 1)]
         try:
+            with suppress(RuntimeError):  # no more threads can be started
+                for _ in range(threads - 1):
+                    others.append(_helpers().submit(_take, offer, queue))
             work(chain.from_iterable(queue))
         finally:
-            deque(queue, maxlen=0)  # after a failure here the others have nothing left to do
-            begun = [other for other in others if not other.cancel()]  # who came too late has nothing to do, either
+            deque(queue, maxlen=0)  # whoever comes now has nothing to do, also after a failure here
+            begun = [other for other in others if not other.cancel()]
             wait(begun)
+            offer.clear()  # those called off wait until a helper is free, and would keep the arrays
         for other in begun:
             other.result()
+
+
+def _take(offer: Sequence[Callable[[Iterator[T]], None]], queue: Iterator[Sequence[T]]) -> None:
+    for work in offer:
+        work(chain.from_iterable(queue))
+
+
+def _most_helpers() -> int:
+    return max(1, cores() - 1)
 
 
 @lru_cache(maxsize=1)
@@ -101,7 +115,7 @@ def _helpers() -> "ThreadPoolExecutor":
     """Threads that wait here for the next call: to start one takes as long as a small picture."""
     from concurrent.futures import ThreadPoolExecutor
 
-    return ThreadPoolExecutor(max(1, cores() - 1))
+    return ThreadPoolExecutor(_most_helpers())
 
 
 if hasattr(os, "register_at_fork"):

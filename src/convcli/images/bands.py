@@ -1,7 +1,8 @@
 """Large PNGs decoded on several threads.
 
 Pillow undoes the filters of one row after another; but a row that leans on none above it begins a band that can be
-decoded by itself, while the next one is still being inflated.
+decoded by itself, while the next one is still being inflated. NumPy, which takes as long to import, is not needed
+before the end.
 """
 
 import io
@@ -9,6 +10,7 @@ import mmap
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcli.errors import PictureError
@@ -78,7 +80,7 @@ def _room(size: int) -> mmap.mmap:
         room = mmap.mmap(-1, size, **private)
     except OSError:
         raise MemoryError from None
-    if hasattr(mmap, "MADV_HUGEPAGE"):
+    with suppress(AttributeError, OSError):  # a system without it, and a kernel
         room.madvise(mmap.MADV_HUGEPAGE)  # as NumPy does: a page fault for 2 MB rather than for 4 KB
     return room
 

@@ -94,7 +94,7 @@ def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS, *, frame: in
 
 
 def load_decoder(source: Path) -> None:
-    """Import what a file is read with; what is wrong with the file will be said when that is read."""
+    """Import what a file is read with, by opening it; what is wrong with it will be said when it is read."""
     with suppress(Exception), own_limits, source.open("rb") as file:
         found = sniff(file.read(START))
         if found is not None:
