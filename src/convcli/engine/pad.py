@@ -20,7 +20,7 @@ _NUMPY_MODE = {
     Boundary.SYMMETRIC: "symmetric",
     Boundary.WRAP: "wrap",
 }
-REMEMBERED_PLACES = 1 << 16
+REMEMBERED_PLACES = 1 << 16  # of an index, at most
 _FILL = -1  # stands in a source index where the border is a number, not a cell
 
 

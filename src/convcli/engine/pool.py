@@ -20,7 +20,7 @@ from convcli.words import Reduce
 Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 21  # of padded input folded at a time
-WORTH_A_THREAD = 1 << 20  # values below which starting threads costs more than they save
+WORTH_A_THREAD = 1 << 20  # values below which waiting for each other costs threads more than they save
 
 _FOLDS: dict[Reduce, np.ufunc] = {Reduce.MAX: np.maximum, Reduce.MIN: np.minimum, Reduce.AVG: np.add}
 

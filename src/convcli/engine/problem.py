@@ -55,6 +55,7 @@ class Problem(NamedTuple):
 
 MOST_VALUES = 1 << 20  # of a block
 REMEMBERED_BYTES = 1 << 14  # of a weight
+LARGEST_SUM = 1e18  # of an output's weights: below it no part of a sum of modest numbers overflows
 
 Runner = Callable[[Array, Array, Scratch], None]
 

@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from convcli.engine.costs import COSTS, VECTOR, gemm_cost
 from convcli.engine.problem import (
+    LARGEST_SUM,
     Array,
     Method,
     Problem,
@@ -28,7 +29,6 @@ from convcli.engine.shapes import Pair
 VALUES = 1 << 19  # of a block
 ROWS = 128  # of it at least: products with columns gain from many
 MOST_TERMS = 16
-LARGEST_SUM = 1e18  # of weights: below it no sum of modest numbers overflows
 Term = tuple[Array, Array]  # a column (kh,) and a row (kw,)
 
 

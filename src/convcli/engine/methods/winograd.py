@@ -14,14 +14,13 @@ from numpy.lib.stride_tricks import as_strided
 
 from convcli.engine.costs import COSTS, gemm_cost
 from convcli.engine.methods import im2col
-from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, modest, refuses_integers
+from convcli.engine.problem import LARGEST_SUM, Array, Method, Problem, Runner, fit_tile, modest, refuses_integers
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
 BLOCK = 1 << 19  # values of a tile's input
 VALUES = 1 << 19  # of sums at a time, unless two rows have more
 NARROWEST = 64  # columns of a tile
-LARGEST_SUM = 1e18  # of an output's weights: below it no part of a sum of modest numbers overflows
 LARGEST_EXACT = {"float32": 2**21, "float64": 2**50}  # an eighth of what these hold exactly
 
 
