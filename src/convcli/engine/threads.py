@@ -83,7 +83,7 @@ def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int)
         return
     from concurrent.futures import Future, wait
 
-    run = -(-len(tasks) // (threads * RUNS_PER_THREAD))
+    run = max(1, len(tasks) // (threads * RUNS_PER_THREAD))
     queue = iter([tasks[first : first + run] for first in range(0, len(tasks), run)])
     offer, others = [work], list[Future[None]]()
     with single_blas:
