@@ -18,7 +18,8 @@ from math import gcd, isfinite
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from convcli.engine.costs import COSTS, copy_cost, gemm_cost
+from convcli.engine.blas import multiply
+from convcli.engine.costs import copy_cost, gemm_cost
 from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, refuses_integers
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
@@ -64,7 +65,7 @@ def bind_columns(problem: Problem, weight: Array) -> Runner:
         results = as_strided(out, (rows, outputs, 1, width), (out.strides[1], out.strides[0], width * value, value))
         for top in range(0, rows, step):
             count = min(step, rows - top)
-            np.matmul(matrix, windows[top : top + count], out=product[:count])
+            multiply(matrix, windows[top : top + count], product[:count])
             np.matmul(ones, responses[:count], out=results[top : top + count])
 
     return run
@@ -104,7 +105,7 @@ def bind_stacks(problem: Problem, weight: Array) -> Runner:
             if not plain:
                 stacks[:deep] = shifted[top * down : top * down + deep]
             done = results[top // tall : (top + count) // tall]
-            np.matmul(matrix, windows[: len(done)], out=done)
+            multiply(matrix, windows[: len(done)], done)
             if tall > 1:
                 energy += float(np.vecdot(done, done).sum())
         if rows % tall:  # one is left over
@@ -153,8 +154,7 @@ def cost(problem: Problem) -> float:
     rows, columns, pitch = problem.planes * problem.window.output[0], problem.window.output[1], problem.pitch
     length = columns * pitch
     if not stacked(problem):
-        sums = problem.values * kw * size * COSTS["row_gemm.sum"]
-        sums += rows * problem.outputs * COSTS["gemm.call"]
+        sums = gemm_cost(rows * problem.outputs, 1, kw, length, size)
         return gemm_cost(rows, kw * problem.outputs, kh, length, size) + sums
     down, step, tall = row_step(problem), stretch(problem, columns), rows_at_once(problem)
     again = ((step - 1) * down + kh) / (step * down)  # rows of stacks made anew for each stretch
@@ -165,10 +165,11 @@ def cost(problem: Problem) -> float:
 
 
 def calls(problem: Problem) -> float:
-    """Two for each stretch, of each class of rows."""
+    """Three for each stretch and a dozen to begin with, views of the tile, for each class of rows."""
     rows, columns = tile(problem)
     sy, dy = problem.window.stride[0], problem.window.dilation[0]
-    return 2 * max(-(-rows // stretch(problem, columns)), dy // gcd(sy, dy))
+    classes = min(rows, dy // gcd(sy, dy))
+    return 12 * classes + 3 * max(-(-rows // stretch(problem, columns)), classes)
 
 
 def memory(problem: Problem) -> int:

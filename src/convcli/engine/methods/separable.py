@@ -10,6 +10,7 @@ from math import gcd
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from convcli.engine.blas import multiply
 from convcli.engine.costs import COSTS, VECTOR, gemm_cost
 from convcli.engine.problem import (
     LARGEST_SUM,
@@ -29,6 +30,7 @@ from convcli.engine.shapes import Pair
 VALUES = 1 << 19  # of a block
 ROWS = 128  # of it at least: products with columns gain from many
 MOST_TERMS = 16
+LONG = 24  # columns of a kernel, above which interleaved values are taken apart
 Term = tuple[Array, Array]  # a column (kh,) and a row (kw,)
 
 
@@ -134,12 +136,10 @@ def multiply_rows(matrix: Array, step: int, cells: Array, out: Array) -> None:
     if count:
         (line, value), (out_line, out_value) = cells.strides, out.strides
         blocks = as_strided(cells, (count, reach, cells.shape[1]), (step * line, line, value))
-        np.matmul(
-            matrix, blocks, out=as_strided(out, (count, size, out.shape[1]), (size * out_line, out_line, out_value))
-        )
+        multiply(matrix, blocks, as_strided(out, (count, size, out.shape[1]), (size * out_line, out_line, out_value)))
     if rest:
         cells = cells[count * step :]
-        np.matmul(matrix[:rest, : len(cells)], cells, out=out[count * size :])
+        multiply(matrix[:rest, : len(cells)], cells, out[count * size :])
 
 
 def multiply_columns(cells: Array, step: int, matrix: Array, out: Array) -> None:
@@ -164,7 +164,7 @@ def multiply_columns(cells: Array, step: int, matrix: Array, out: Array) -> None
 def block_rows(problem: Problem) -> int:
     """Output rows of the band from the left."""
     reach = problem.window.effective[0]
-    return min(problem.window.output[0], 4 if reach <= 12 else 8 if reach <= 32 else 16)
+    return min(problem.window.output[0], 4 if reach <= 40 else 8 if reach <= 80 else 16)
 
 
 def block_columns(problem: Problem) -> int:
@@ -175,7 +175,7 @@ def block_columns(problem: Problem) -> int:
 
 def values_spread(problem: Problem) -> int:
     """Interleaved values in the band from the right: 1 where the kernel is so long that they are taken apart."""
-    return 1 if problem.window.effective[1] > 12 else problem.pitch
+    return 1 if problem.window.effective[1] > LONG else problem.pitch
 
 
 def refuses(problem: Problem) -> str | None:

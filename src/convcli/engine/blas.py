@@ -1,0 +1,34 @@
+"""Matrix products, in pieces of a size that BLAS is fastest with."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS with AVX-512 reads matrices where they lie
+PIECE = 64  # columns, and any number of times as many, that it takes at once
+
+
+def multiply(matrix: Array, cells: Array, out: Array) -> None:
+    """``matrix`` ``(..., M, K)`` times ``cells`` ``(..., K, N)`` into ``out`` ``(..., M, N)``.
+
+    A row of cells or of out is contiguous. The bound is OpenBLAS's own, of its float32 kernels in
+    kernel/x86_64/sgemm_small_kernel_permit_skylakex.c; where even a few columns are beyond it, nothing is cut.
+    """
+    rows, depth = matrix.shape[-2:]
+    width, most = cells.shape[-1], SMALL_PRODUCT // (rows * depth) // PIECE * PIECE
+    if not 0 < most < width:
+        np.matmul(matrix, cells, out=out)
+        return
+    size = -(-width // (-(-width // most) * PIECE)) * PIECE
+    last = width // size * size
+    np.matmul(matrix[..., None, :, :], _pieces(cells[..., :last], size), out=_pieces(out[..., :last], size))
+    if last < width:
+        np.matmul(matrix, cells[..., last:], out=out[..., last:])
+
+
+def _pieces(matrices: Array, size: int) -> Array:
+    """``(..., K, N)`` as a view ``(..., N / size, K, size)``."""
+    return matrices.reshape(*matrices.shape[:-1], matrices.shape[-1] // size, size).swapaxes(-2, -3)

@@ -1,0 +1,72 @@
+"""Products in pieces: the same numbers as in one, whatever the shape."""
+
+import numpy as np
+import pytest
+
+import convcli
+from convcli.engine import blas
+
+RNG = np.random.default_rng(5)
+
+
+def calls_of(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes that NumPy is given from here on: rows, depth, columns of each single product."""
+    shapes: list[tuple[int, ...]] = []
+    matmul = np.matmul
+
+    def spy(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
+        shapes.append((*left.shape[-2:], right.shape[-1]))
+        matmul(left, right, out=out)
+
+    monkeypatch.setattr(blas.np, "matmul", spy)
+    return shapes
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("rows", "depth", "width"),
+    [
+        (1, 1, 1),
+        (21, 21, 2240),  # 64 columns times 35: no more fit
+        (21, 21, 2241),
+        (21, 21, 4000),
+        (64, 192, 64),
+        (64, 192, 65),
+        (64, 192, 1000),
+        (125, 125, 500),  # 64 columns are just small enough
+        (125, 126, 500),  # not even 64
+        (300, 300, 130),
+    ],
+)
+def test_pieces_make_up_the_product(monkeypatch, rows, depth, width, dtype):
+    matrix = RNG.integers(-9, 10, (rows, depth)).astype(dtype)
+    picture = RNG.integers(-9, 10, (depth + 2, width + 7)).astype(dtype)
+    windows = np.lib.stride_tricks.sliding_window_view(picture, depth, axis=0)[:, 3 : 3 + width].swapaxes(1, 2)
+    frame = np.full((len(windows), rows + 1, width + 2), 77, dtype)
+    want = np.matmul(matrix, windows)
+    shapes = calls_of(monkeypatch)
+    blas.multiply(matrix, windows, frame[:, :-1, 1:-1])
+    np.testing.assert_array_equal(frame[:, :-1, 1:-1], want)
+    assert (frame[:, -1] == 77).all()  # nothing beside it is written
+    assert (frame[:, :, [0, -1]] == 77).all()
+    small = rows * depth * 64 <= blas.SMALL_PRODUCT
+    assert all(r * d * n <= blas.SMALL_PRODUCT for r, d, n in shapes) == small
+    assert len(shapes) <= (2 if small else 1)
+
+
+def test_each_of_several_matrices_meets_its_own_cells():
+    matrices = RNG.integers(-9, 10, (4, 32, 48)).astype(np.float32)
+    cells = RNG.integers(-9, 10, (4, 48, 1500)).astype(np.float32)
+    out = np.empty((4, 32, 1500), np.float32)
+    blas.multiply(matrices, cells, out)
+    np.testing.assert_array_equal(out, matrices @ cells)
+
+
+def test_no_cells_at_all_are_no_products():
+    blas.multiply(np.ones((21, 21)), np.ones((0, 21, 4000)), np.ones((0, 21, 4000)))
+    row = RNG.integers(-9, 10, (3, 12_000)).astype(np.float32)  # an only row is a stretch without a pair of them
+    kernel = RNG.integers(-9, 10, (2, 99)).astype(np.float32)
+    got = convcli.filter2d(row, kernel, padding="valid", stride=(2, 5), method="row-gemm")
+    np.testing.assert_array_equal(
+        got, convcli.filter2d(row, kernel, padding="valid", stride=(2, 5), method="shift-add")
+    )
