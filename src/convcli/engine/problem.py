@@ -144,6 +144,7 @@ def fit_tile(problem: Problem, values: int, rows: int = 1) -> Pair:
     tall = (rows - 1) * sy + ky
     values = max(values, min(MOST_VALUES, tall * 3 * kx * depth))
     columns = min(width, max(16, (values // (depth * tall) - kx) // sx + 1))
+    columns = -(-width // max(1, round(width / columns)))  # no sliver at the end
     wide = (columns - 1) * sx + kx
     tall = min(height, max(rows, (values // (depth * wide) - ky) // sy + 1))
     count = -(-height // tall)
