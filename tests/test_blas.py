@@ -52,6 +52,9 @@ def test_pieces_make_up_the_product(monkeypatch, rows, depth, width, dtype):
     small = rows * depth * 64 <= blas.SMALL_PRODUCT
     assert all(r * d * n <= blas.SMALL_PRODUCT for r, d, n in shapes) == small
     assert len(shapes) <= (2 if small else 1)
+    if len(shapes) == 2:
+        pieces = -(-width // shapes[0][2])
+        assert (shapes[0][2] - 64) * pieces < width  # no piece could be shorter
 
 
 def test_each_of_several_matrices_meets_its_own_cells():
@@ -64,6 +67,7 @@ def test_each_of_several_matrices_meets_its_own_cells():
 
 def test_no_cells_at_all_are_no_products():
     blas.multiply(np.ones((21, 21)), np.ones((0, 21, 4000)), np.ones((0, 21, 4000)))
+    blas.multiply(np.ones((0, 3)), np.ones((3, 100)), np.ones((0, 100)))
     row = RNG.integers(-9, 10, (3, 12_000)).astype(np.float32)  # an only row is a stretch without a pair of them
     kernel = RNG.integers(-9, 10, (2, 99)).astype(np.float32)
     got = convcli.filter2d(row, kernel, padding="valid", stride=(2, 5), method="row-gemm")

@@ -1303,3 +1303,21 @@ def test_the_indices_of_a_long_border_are_not_kept():
     assert pad.source_index(5, 1, 1, Boundary.REFLECT).tolist() == [1, 0, 1, 2, 3, 4, 3]
     assert pad.source_index(1 << 16, 1, 1, Boundary.REFLECT)[:2].tolist() == [1, 0]
     assert pad._known_index.cache_info().currsize == 1
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (3000, 4000), (2999, 2733), (129, 4000), (7, 100_000), (900, 2731), (64, 2733)]
+)
+@pytest.mark.parametrize("channels", [1, 3, 16])
+def test_tiles_share_a_picture_evenly(size, channels):
+    window = shapes.conv_window(size, (3, 3), padding="same")
+    ask = problem.Problem(1, channels, 16, 1, window, "float32", 9, 0, False, None)
+    for rows, columns in (problem.fit_tile(ask, 1 << 19, 32), winograd.tile(ask)):
+        assert 1 <= columns <= size[1]
+        wide = -(-size[1] // columns)
+        assert size[1] - (wide - 1) * columns > columns - wide - 1  # the last one is hardly narrower
+        assert 1 <= rows <= size[0]
+    rows, _ = problem.fit_tile(ask, 1 << 19, 32)
+    assert rows >= min(size[0], 32)
+    tall = -(-size[0] // rows)
+    assert tall in (1, *range(2, 20, 2)) or tall > 20 or rows == 32  # of many, one more or less does not matter

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS with AVX-512 reads matrices where they lie
-PIECE = 64  # columns, and any number of times as many, that it takes at once
+PIECE = 64  # columns of a step of its: it is slower with other than multiples of them
 
 
 def multiply(matrix: Array, cells: Array, out: Array) -> None:
@@ -18,15 +18,16 @@ def multiply(matrix: Array, cells: Array, out: Array) -> None:
     kernel/x86_64/sgemm_small_kernel_permit_skylakex.c; where even a few columns are beyond it, nothing is cut.
     """
     rows, depth = matrix.shape[-2:]
-    width, most = cells.shape[-1], SMALL_PRODUCT // (rows * depth) // PIECE * PIECE
+    width, most = cells.shape[-1], SMALL_PRODUCT // max(1, rows * depth) // PIECE * PIECE
     if not 0 < most < width:
         np.matmul(matrix, cells, out=out)
         return
-    size = -(-width // (-(-width // most) * PIECE)) * PIECE
-    last = width // size * size
-    np.matmul(matrix[..., None, :, :], _pieces(cells[..., :last], size), out=_pieces(out[..., :last], size))
-    if last < width:
-        np.matmul(matrix, cells[..., last:], out=out[..., last:])
+    count = -(-width // most)
+    size = -(-width // (count * PIECE)) * PIECE  # as equal as can be, lest the rest be a sliver
+    rest = width // size * size
+    np.matmul(matrix[..., None, :, :], _pieces(cells[..., :rest], size), out=_pieces(out[..., :rest], size))
+    if rest < width:
+        np.matmul(matrix, cells[..., rest:], out=out[..., rest:])
 
 
 def _pieces(matrices: Array, size: int) -> Array:

@@ -133,8 +133,9 @@ def smallest_dtype(problem: Problem) -> str:
 def fit_tile(problem: Problem, values: int, rows: int = 1) -> Pair:
     """Output rows and columns of a tile whose input block has about ``values`` numbers.
 
-    As wide as fits above the least ``rows``, then as high as fits, all alike and an even number of them, for two
-    threads to take as many each. Under a large or much dilated kernel most of a block
+    As wide as fits above the least ``rows``, then as high as fits. Columns are shared out evenly, to which end a tile
+    may be half as wide again; so are rows, as a rule into an even number, for two threads to take as many each. Under a
+    large or much dilated kernel most of a block
     is border that the next tile reads again; then the least is half the kernel's height, and the block grows to three
     times the kernel's width, up to ``MOST_VALUES``.
     """
@@ -149,7 +150,7 @@ def fit_tile(problem: Problem, values: int, rows: int = 1) -> Pair:
     tall = min(height, max(rows, (values // (depth * wide) - ky) // sy + 1))
     count = -(-height // tall)
     count += count > 1 and problem.planes * count % 2
-    return -(-height // count), columns
+    return max(rows, -(-height // count)), columns
 
 
 def block_values(problem: Problem, tile: Pair) -> int:

@@ -74,7 +74,8 @@ def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int)
     """``work`` in this and other threads, no more than there are cores, each taking the next few tasks as it gets to
     them.
 
-    A few in a row, so that no two threads write side by side: the first touch of a page of memory would cost both.
+    A few in a row where there are many, so that threads seldom write side by side: the first touch of a page of memory
+    would cost both.
     """
     threads = min(threads, len(tasks), 1 + _most_helpers())
     if threads <= 1:

@@ -6,8 +6,8 @@ up: of the rows d under two outputs, and of the kernel's rows g,
     m0 = (d0 - d2) g0    m1 = (d1 + d2) (g0 + g1 + g2) / 2    m2 = (d2 - d1) (g0 - g1 + g2) / 2    m3 = (d1 - d3) g2
 
 make up the rows m0 + m1 + m2 and m1 - m2 - m3. Each m is a matrix product over all channels and kernel columns, so that
-the sums before and after it are little beside it where there are many channels. These are products with matrices of
-ones, since BLAS adds rows up faster than NumPy.
+the sums before and after it are little beside it where there are many channels. These are products, too, since
+BLAS adds rows up faster than NumPy; that a NaN would meet their zeros is one more reason for numbers to be modest.
 """
 
 import numpy as np
@@ -83,7 +83,8 @@ def tile(problem: Problem) -> Pair:
     """Pairs of rows, so wide that the sums of one pair are not too many."""
     rows, columns = fit_tile(problem, BLOCK, 2)
     fitting = max(NARROWEST, VALUES // (4 * problem.channels * problem.window.kernel[1] * problem.pitch))
-    return rows + rows % 2 if rows > 1 else rows, min(columns, fitting)
+    height, width = problem.window.output
+    return min(height, rows + rows % 2), -(-width // -(-width // min(columns, fitting)))
 
 
 def cost(problem: Problem) -> float:
@@ -101,7 +102,7 @@ def cost(problem: Problem) -> float:
 
 
 def calls(problem: Problem) -> float:
-    """Four for some pairs of rows, and the more for views of them."""
+    """Four for some pairs of rows, ten views of them, and five views of the tile."""
     rows, columns = tile(problem)
     return 5 + 14 * rows / (2 * pairs_at_once(problem, columns))
 
