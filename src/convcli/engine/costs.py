@@ -1,7 +1,7 @@
 """What a step of work costs, in seconds, on one thread.
 
-From ``benchmarks/planner.py fit``, November 2026: two cores of an AMD EPYC of family 25, NumPy 2.4
-with OpenBLAS 0.3.31 (SkylakeX kernels). Only their ratios matter to the planner, the seconds to who takes threads.
+From ``benchmarks/planner.py fit``, November 2026: two cores of an AMD EPYC of family 25, NumPy 2.4 with OpenBLAS 0.3.31
+(SkylakeX kernels). Only their ratios matter to the planner; their seconds tell what is worth threads.
 """
 
 COSTS = {  # seconds for each byte of a value, unless it says "start", "call" or "run"
