@@ -14,6 +14,7 @@ from convcli.engine.conv import as_bias, as_weight, result_dtype
 from convcli.engine.correlate import Correlation, correlate
 from convcli.engine.pad import parse_boundary
 from convcli.engine.pool import Pooling, pool
+from convcli.engine.results import empty_result
 from convcli.engine.shapes import Window
 from convcli.engine.store import Store
 from convcli.errors import ConvcliError
@@ -28,7 +29,7 @@ Watcher = Callable[[int, str, Array], None]
 
 def plain_store(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Store:
     """A new array that takes values as they are."""
-    return Store(np.empty(shape, dtype))
+    return Store(empty_result(shape, dtype))
 
 
 class Chain:

@@ -41,6 +41,7 @@ def filter2d(
 
     from convcli.engine.conv import picture_filter, result_dtype, target_dtype
     from convcli.engine.correlate import correlate
+    from convcli.engine.results import empty_result
     from convcli.engine.store import Store
 
     asked = as_kernel(kernel)
@@ -60,7 +61,7 @@ def filter2d(
         combine=asked.combine,
         dtype=target,
     )
-    out = np.empty(ask.shape, target or result_dtype(ask.cells.dtype))
+    out = empty_result(ask.shape, target or result_dtype(ask.cells.dtype))
     correlate(ask, Store(out), method=method, threads=threads)
     return out[0, 0, ..., 0] if np.ndim(image) == 2 else out[0, 0]
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from convcli.chain import Chain, Watcher, planar
 from convcli.engine.conv import result_dtype
 from convcli.engine.pad import parse_boundary
+from convcli.engine.results import empty_result
 from convcli.engine.shapes import Window
 from convcli.engine.store import Extent, Store, Tone, cast_into
 from convcli.errors import ShapeError
@@ -138,7 +139,7 @@ class _Finish:
 
     def store(self, shape: tuple[int, ...], _dtype: np.dtype[Any]) -> Store:
         """A store that the engine fills in one go; not for ``minmax``, which must have seen all values first."""
-        array = np.empty(shape, self.dtype)
+        array = empty_result(shape, self.dtype)
         tone = self._tone()
         if self.dtype.kind in "iu" and self.choice in (Range.CLIP, Range.ABS):
             tone = tone._replace(limits=None)  # the cast clips

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from convcli.engine.correlate import Correlation, correlate
 from convcli.engine.pad import BoundaryLike, parse_boundary
 from convcli.engine.plan import Plan, make_plan
+from convcli.engine.results import empty_result
 from convcli.engine.shapes import PaddingLike, PairLike, conv_window
 from convcli.engine.store import Store
 from convcli.errors import ConvcliError, ShapeError
@@ -47,7 +48,7 @@ def conv2d(
            [37., 43.]], dtype=float32)
     """
     ask = _layer(x, weight, bias, padding, boundary, stride, dilation, groups, flip, keep_size)
-    out = np.empty(ask.shape, result_dtype(ask.cells.dtype))
+    out = empty_result(ask.shape, result_dtype(ask.cells.dtype))
     correlate(ask, Store(out), method=method, threads=threads)
     return out.reshape(_layer_shape(np.ndim(x), np.ndim(weight), ask.shape))
 

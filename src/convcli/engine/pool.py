@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from convcli.engine.conv import as_cells, result_dtype
 from convcli.engine.fold import fold
 from convcli.engine.pad import Border
+from convcli.engine.results import empty_result
 from convcli.engine.scratch import Scratch, borrowed_scratch
 from convcli.engine.shapes import PaddingLike, Pair, PairLike, Window, as_pair, pool_window
 from convcli.engine.store import Store
@@ -201,7 +202,7 @@ def _pool(
     window = pool_window(array.shape[-2:], size, padding=padding, stride=stride, dilation=dilation, ceil=ceil)
     cells = array.reshape(1, -1, *array.shape[-2:], 1) if array.size else np.empty((0, 1, *window.size, 1), array.dtype)
     ask = Pooling(cells, window, reduce, count_pads)
-    out = np.empty(ask.shape, ask.dtype)
+    out = empty_result(ask.shape, ask.dtype)
     pool(ask, Store(out))
     result = out.reshape(array.shape[:-2] + window.output)
     return result.view(bool) if np.asarray(x).dtype == bool and reduce is not Reduce.AVG else result
