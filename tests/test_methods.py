@@ -686,6 +686,22 @@ def test_spoilt_cells_reach_their_windows_alone(kind, spoils, holes, outputs, ke
             np.testing.assert_array_equal(got[free], plain[free])
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [((5, 5), (2, 2)), ((2, 7), (1, 3)), ((7, 7), (4, 4)), ((3, 8), (2, 3))])
+@pytest.mark.parametrize("pitch", [1, 3])
+def test_under_a_stride_a_nan_beside_the_kernel_stays_out(poisoned, monkeypatch, kernel, stride, pitch):
+    clean, weight = RNG.standard_normal((20, 42, pitch)).astype(np.float32), RNG.standard_normal(kernel)
+    spoilt = clean.copy()
+    spoilt[7, 5::11, 0] = np.nan
+    again = []
+    stacks = row_gemm.bind_stacks
+    monkeypatch.setattr(row_gemm, "bind_stacks", lambda *args: again.append(args) or stacks(*args))
+    for x in (clean, spoilt):
+        got = convcli.filter2d(x, weight, stride=stride, padding="valid", method="row-gemm", threads=1)
+        want = np.stack([oracle.correlate(plane, weight, stride=stride) for plane in np.moveaxis(x, 2, 0)], axis=2)
+        assert_near(got, want, reach_of(clean, weight))
+        assert bool(again) == (x is spoilt)
+
+
 @each_method
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kernel", [SMOOTH / 9, np.full((3, 3), 0.1), DENSE / 9, np.zeros((3, 3))], ids=list("sbdz"))

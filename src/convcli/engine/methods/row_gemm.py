@@ -7,12 +7,14 @@ copied.
 
 A wide kernel of one channel: the matrix has a row for each kernel column, and the product is a response to each of
 them, to rows as they lie; shifted by its place and summed over, they are the result. Nothing is copied and no product
-is in vain.
+is in vain. Under a stride the phases of a row, every ``sx``-th column from the first, the second and so on, are first
+laid one under the other, and a row of the matrix is as many columns of the kernel.
 
 All rows of a stretch go to ``matmul`` at once: threads wait for each other between the calls, not within. Dilated rows
 are done in classes, every ``dy``-th row at a time, and are then not dilated.
 """
 
+from collections.abc import Callable
 from math import gcd, isfinite
 
 import numpy as np
@@ -28,52 +30,75 @@ BLOCK = 1 << 20  # values of a tile's input
 STRETCH = 1 << 20  # values of responses or stacks at a time: they are used while in cache
 STACKED_COLUMNS = 3  # of a kernel, up to which stacks are faster than responses to its columns
 
+Part = Callable[[Array, Array, Scratch], bool]
+
 
 def bind(problem: Problem, weight: Array) -> Runner:
     """Lay the weight out as a matrix once, and do one class of dilated rows after the other."""
     sy, dy = problem.window.stride[0], problem.window.dilation[0]
-    classes = dy // gcd(sy, dy)
-    part = (bind_stacks if stacked(problem) else bind_columns)(problem, weight)
+    classes, tall = dy // gcd(sy, dy), rows_at_once(problem)
+    part = bind_stacks(problem, weight, tall) if stacked(problem) else bind_columns(problem, weight)
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
         for first in range(min(classes, out.shape[1])):
-            part(block[:, first * sy :: dy], out[:, first::classes], scratch)
+            rows = block[:, first * sy :: dy], out[:, first::classes]
+            if not part(*rows, scratch):  # a 0 met a NaN that is not under the kernel
+                bind_stacks(problem, weight, 1)(*rows, scratch)
 
     return run
 
 
+# A part tells whether its results are right: if its matrix has zeros besides the kernel's, whether they are finite.
 # Views of a whole tile are made once and sliced for each stretch: as_strided takes longer than a row's product.
 
 
-def bind_columns(problem: Problem, weight: Array) -> Runner:
-    """Responses to the columns of a kernel, summed over."""
-    down, dx = row_step(problem), problem.window.dilation[1]
+def bind_columns(problem: Problem, weight: Array) -> Part:
+    """Responses to the columns of a kernel, or to one of each phase together, summed over."""
+    down, dx, phases, taps = row_step(problem), problem.window.dilation[1], problem.window.stride[1], responses(problem)
     outputs, _, kh, kw = weight.shape
-    lines = weight[:, 0].transpose(2, 0, 1).reshape(kw * outputs, kh)
-    matrix = np.pad(lines, ((0, len(lines) % 4 == 3), (0, 0)))  # BLAS likes a fourth better than three left over
-    ones = np.ones((1, kw), weight.dtype)  # BLAS adds rows up faster than np.add.reduce
+    whole = kw - (taps - 1) * phases  # phases that reach as far as the last response
+    lines = np.pad(weight[:, 0], ((0, 0), (0, 0), (0, phases - whole))).reshape(outputs, kh, taps, phases)
+    matrix = lines.transpose(2, 0, 1, 3).reshape(taps * outputs, kh * phases)
+    matrix = np.pad(matrix, ((0, len(matrix) % 4 == 3), (0, 0)))  # BLAS likes a fourth better than three left over
+    ones = np.ones((1, taps), weight.dtype)  # BLAS adds rows up faster than np.add.reduce
 
-    def run(block: Array, out: Array, scratch: Scratch) -> None:
+    def run(block: Array, out: Array, scratch: Scratch) -> bool:
         _, rows, columns, pitch = out.shape
-        _, line, _, value = block.strides
+        _, line, column, value = block.strides
         width, apart, step = columns * pitch, dx * pitch, min(rows, stretch(problem, columns))
-        length = width + (kw - 1) * apart
-        windows = as_strided(block, (rows, kh, length), (down * line, line, value))
+        length, at_once = width + (taps - 1) * apart, rows
+        cells, next_row = block, down * line
+        if phases > 1:
+            shape = phases, length // pitch, pitch
+            apart_by_phase = as_strided(block, (block.shape[1], *shape), (line, column, phases * column, value))
+            cells, at_once = scratch("phases", ((step - 1) * down + kh, *shape), out.dtype), step
+            cells[:, whole:, -1] = 0
+            next_row, line = down * cells.strides[0], cells.strides[1]
+        windows = as_strided(cells, (at_once, kh * phases, length), (next_row, line, value))
         product = scratch("product", (step, len(matrix), length), out.dtype)
         row, line, _ = product.strides
-        responses = as_strided(product, (step, outputs, kw, width), (row, line, outputs * line + apart * value, value))
+        shifted = as_strided(product, (step, outputs, taps, width), (row, line, outputs * line + apart * value, value))
         results = as_strided(out, (rows, outputs, 1, width), (out.strides[1], out.strides[0], width * value, value))
+        energy = 0.0
         for top in range(0, rows, step):
             count = min(step, rows - top)
-            multiply(matrix, windows[top : top + count], product[:count])
-            np.matmul(ones, responses[:count], out=results[top : top + count])
+            first, deep = top * down, (count - 1) * down + kh
+            if phases > 1:
+                cells[:deep, :, :-1] = apart_by_phase[first : first + deep, :, :-1]
+                cells[:deep, :whole, -1] = apart_by_phase[first : first + deep, :whole, -1]
+            multiply(matrix, windows[:count] if phases > 1 else windows[top : top + count], product[:count])
+            done = results[top : top + count]
+            np.matmul(ones, shifted[:count], out=done)
+            if whole < phases:
+                energy += float(np.vecdot(done, done).sum())
+        return isfinite(energy)
 
     return run
 
 
-def bind_stacks(problem: Problem, weight: Array) -> Runner:
-    """Stacks of shifted rows times the kernels."""
-    down, sx, dx, tall = row_step(problem), problem.window.stride[1], problem.window.dilation[1], rows_at_once(problem)
+def bind_stacks(problem: Problem, weight: Array, tall: int) -> Part:
+    """Stacks of shifted rows times the kernels, ``tall`` output rows by one product."""
+    down, sx, dx = row_step(problem), problem.window.stride[1], problem.window.dilation[1]
     outputs, channels, kh, kw = weight.shape
     depth, plain = channels * kw, sx == kw == 1 and (channels == 1 or kh == 1)
     kernels = weight.transpose(0, 2, 1, 3).reshape(outputs, kh * depth)
@@ -82,11 +107,7 @@ def bind_stacks(problem: Problem, weight: Array) -> Runner:
         shift = number * down * depth
         matrix[number * outputs : (number + 1) * outputs, shift : shift + kh * depth] = kernels
 
-    def run(block: Array, out: Array, scratch: Scratch) -> None:
-        if not finite(block, out, scratch, matrix, tall):  # each row met a 0 times a NaN under the other
-            finite(block, out, scratch, kernels, 1)
-
-    def finite(block: Array, out: Array, scratch: Scratch, matrix: Array, tall: int) -> bool:
+    def run(block: Array, out: Array, scratch: Scratch) -> bool:
         _, rows, columns, pitch = out.shape
         plane, line, column, value = block.strides
         shape, length = (channels, kw, columns, pitch), columns * pitch
@@ -122,8 +143,16 @@ def row_step(problem: Problem) -> int:
 
 def stacked(problem: Problem) -> bool:
     """Whether stacks of shifted rows cost less than a sum of responses to each kernel column."""
+    (_, sx), (_, dx) = problem.window.stride, problem.window.dilation
     many = problem.channels > 1 or problem.outputs > 2
-    return many or problem.window.stride[1] > 1 or problem.window.kernel[1] <= STACKED_COLUMNS
+    if sx == 1 or many:
+        return many or problem.window.kernel[1] <= STACKED_COLUMNS
+    return dx > 1 or problem.window.kernel[1] <= (1.5 * sx if problem.pitch == 1 else sx)
+
+
+def responses(problem: Problem) -> int:
+    """How many are summed over for an output, if there are no stacks."""
+    return -(-problem.window.kernel[1] // problem.window.stride[1])
 
 
 def rows_at_once(problem: Problem) -> int:
@@ -138,9 +167,11 @@ def stretch(problem: Problem, columns: int) -> int:
 
 
 def row_values(problem: Problem) -> int:
-    """Values of the responses or stacks for each output pixel."""
-    kw = problem.window.kernel[1]
-    return problem.channels * kw * row_step(problem) if stacked(problem) else problem.outputs * kw
+    """Values of the stacks, or the responses and phases, for each output pixel."""
+    (_, sx), down = problem.window.stride, row_step(problem)
+    if stacked(problem):
+        return problem.channels * problem.window.kernel[1] * down
+    return problem.outputs * responses(problem) + (sx * down if sx > 1 else 0)
 
 
 def tile(problem: Problem) -> Pair:
@@ -154,8 +185,10 @@ def cost(problem: Problem) -> float:
     rows, columns, pitch = problem.planes * problem.window.output[0], problem.window.output[1], problem.pitch
     length = columns * pitch
     if not stacked(problem):
-        sums = gemm_cost(rows * problem.outputs, 1, kw, length, size)
-        return gemm_cost(rows, kw * problem.outputs, kh, length, size) + sums
+        taps, phases = responses(problem), rows * row_step(problem) * sx * length
+        sums = gemm_cost(rows * problem.outputs, 1, taps, length, size)
+        copies = copy_cost(phases, columns, pitch, sx, size) if sx > 1 else 0
+        return gemm_cost(rows, taps * problem.outputs, kh * sx, length, size) + sums + copies
     down, step, tall = row_step(problem), stretch(problem, columns), rows_at_once(problem)
     again = ((step - 1) * down + kh) / (step * down)  # rows of stacks made anew for each stretch
     stacks = 0 if kh == kw == sx == 1 else rows * length * row_values(problem) * again
@@ -165,18 +198,21 @@ def cost(problem: Problem) -> float:
 
 
 def calls(problem: Problem) -> float:
-    """Three for each stretch and a dozen to begin with, views of the tile, for each class of rows."""
+    """Three for each stretch, seven with phases, and a dozen views of the tile, for each class of rows."""
     rows, columns = tile(problem)
-    sy, dy = problem.window.stride[0], problem.window.dilation[0]
+    (sy, sx), dy = problem.window.stride, problem.window.dilation[0]
     classes = min(rows, dy // gcd(sy, dy))
-    return 12 * classes + 3 * max(-(-rows // stretch(problem, columns)), classes)
+    each = 3 if sx == 1 or stacked(problem) else 7
+    return 12 * classes + each * max(-(-rows // stretch(problem, columns)), classes)
 
 
 def memory(problem: Problem) -> int:
-    """The responses or stacks of a stretch."""
+    """The stacks, or the responses and phases, of a stretch."""
     rows, columns = tile(problem)
-    count = min(rows, stretch(problem, columns)) + (problem.window.kernel[0] if stacked(problem) else 0)
-    return row_values(problem) * columns * problem.pitch * count * problem.itemsize
+    across = problem.window.span(1, 0, columns)[1] if problem.window.stride[1] == 1 else columns + responses(problem)
+    plain = problem.window.stride[1] == 1 and not stacked(problem)
+    count = min(rows, stretch(problem, columns)) + (0 if plain else problem.window.kernel[0])
+    return row_values(problem) * across * problem.pitch * count * problem.itemsize
 
 
 METHOD = Method("row-gemm", bind, refuses_integers, tile, cost, calls, memory, views=True)
