@@ -14,7 +14,6 @@ All rows of a stretch go to ``matmul`` at once: threads wait for each other betw
 are done in classes, every ``dy``-th row at a time, and are then not dilated.
 """
 
-from collections.abc import Callable
 from math import gcd, isfinite
 
 import numpy as np
@@ -30,44 +29,42 @@ BLOCK = 1 << 20  # values of a tile's input
 STRETCH = 1 << 20  # values of responses or stacks at a time: they are used while in cache
 STACKED_COLUMNS = 3  # of a kernel, up to which stacks are faster than responses to its columns
 
-Part = Callable[[Array, Array, Scratch], bool]
-
 
 def bind(problem: Problem, weight: Array) -> Runner:
     """Lay the weight out as a matrix once, and do one class of dilated rows after the other."""
     sy, dy = problem.window.stride[0], problem.window.dilation[0]
-    classes, tall = dy // gcd(sy, dy), rows_at_once(problem)
-    part = bind_stacks(problem, weight, tall) if stacked(problem) else bind_columns(problem, weight)
+    classes = dy // gcd(sy, dy)
+    part = (bind_stacks if stacked(problem) else bind_columns)(problem, weight)
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
         for first in range(min(classes, out.shape[1])):
-            rows = block[:, first * sy :: dy], out[:, first::classes]
-            if not part(*rows, scratch):  # a 0 met a NaN that is not under the kernel
-                bind_stacks(problem, weight, 1)(*rows, scratch)
+            part(block[:, first * sy :: dy], out[:, first::classes], scratch)
 
     return run
 
 
-# A part tells whether its results are right: if its matrix has zeros besides the kernel's, whether they are finite.
 # Views of a whole tile are made once and sliced for each stretch: as_strided takes longer than a row's product.
 
 
-def bind_columns(problem: Problem, weight: Array) -> Part:
+def bind_columns(problem: Problem, weight: Array) -> Runner:
     """Responses to the columns of a kernel, or to one of each phase together, summed over."""
     down, dx, phases, taps = row_step(problem), problem.window.dilation[1], problem.window.stride[1], responses(problem)
     outputs, _, kh, kw = weight.shape
     whole = kw - (taps - 1) * phases  # phases that reach as far as the last response
     lines = np.pad(weight[:, 0], ((0, 0), (0, 0), (0, phases - whole))).reshape(outputs, kh, taps, phases)
     matrix = lines.transpose(2, 0, 1, 3).reshape(taps * outputs, kh * phases)
-    matrix = np.pad(matrix, ((0, len(matrix) % 4 == 3), (0, 0)))  # BLAS likes a fourth better than three left over
+    spare = int(len(matrix) % 4 == 3)  # BLAS likes a fourth row better than three left over
+    matrix = np.pad(matrix, ((0, spare), (0, 0)))
+    last = slice((taps - 1) * outputs, taps * outputs)
     ones = np.ones((1, taps), weight.dtype)  # BLAS adds rows up faster than np.add.reduce
 
-    def run(block: Array, out: Array, scratch: Scratch) -> bool:
+    def run(block: Array, out: Array, scratch: Scratch) -> None:
         _, rows, columns, pitch = out.shape
         _, line, column, value = block.strides
         width, apart, step = columns * pitch, dx * pitch, min(rows, stretch(problem, columns))
         length, at_once = width + (taps - 1) * apart, rows
-        cells, next_row = block, down * line
+        cells = apart_by_phase = block
+        next_row = down * line
         if phases > 1:
             shape = phases, length // pitch, pitch
             apart_by_phase = as_strided(block, (block.shape[1], *shape), (line, column, phases * column, value))
@@ -79,26 +76,34 @@ def bind_columns(problem: Problem, weight: Array) -> Part:
         row, line, _ = product.strides
         shifted = as_strided(product, (step, outputs, taps, width), (row, line, outputs * line + apart * value, value))
         results = as_strided(out, (rows, outputs, 1, width), (out.strides[1], out.strides[0], width * value, value))
-        energy = 0.0
+
+        def respond(top: int, count: int, used: int) -> None:
+            """Responses of some rows to the first ``used`` phases."""
+            if phases > 1:
+                first, deep = top * down, (count - 1) * down + kh
+                cells[:deep, :used, :-1] = apart_by_phase[first : first + deep, :used, :-1]
+                cells[:deep, :whole, -1] = apart_by_phase[first : first + deep, :whole, -1]
+                cells[:deep, used:] = 0
+            multiply(matrix, windows[:count] if phases > 1 else windows[top : top + count], product[:count])
+
         for top in range(0, rows, step):
             count = min(step, rows - top)
-            first, deep = top * down, (count - 1) * down + kh
-            if phases > 1:
-                cells[:deep, :, :-1] = apart_by_phase[first : first + deep, :, :-1]
-                cells[:deep, :whole, -1] = apart_by_phase[first : first + deep, :whole, -1]
-            multiply(matrix, windows[:count] if phases > 1 else windows[top : top + count], product[:count])
+            respond(top, count, phases)
             done = results[top : top + count]
             np.matmul(ones, shifted[:count], out=done)
-            if whole < phases:
-                energy += float(np.vecdot(done, done).sum())
-        return isfinite(energy)
+            if whole < phases and not isfinite(float(np.vecdot(done, done).sum())):
+                respond(top, count, whole)  # where the last response lacks phases, a 0 may have met a NaN
+                right = product[:count, last].copy()
+                respond(top, count, phases)
+                product[:count, last] = right
+                np.matmul(ones, shifted[:count], out=done)
 
     return run
 
 
-def bind_stacks(problem: Problem, weight: Array, tall: int) -> Part:
-    """Stacks of shifted rows times the kernels, ``tall`` output rows by one product."""
-    down, sx, dx = row_step(problem), problem.window.stride[1], problem.window.dilation[1]
+def bind_stacks(problem: Problem, weight: Array) -> Runner:
+    """Stacks of shifted rows times the kernels."""
+    down, sx, dx, tall = row_step(problem), problem.window.stride[1], problem.window.dilation[1], rows_at_once(problem)
     outputs, channels, kh, kw = weight.shape
     depth, plain = channels * kw, sx == kw == 1 and (channels == 1 or kh == 1)
     kernels = weight.transpose(0, 2, 1, 3).reshape(outputs, kh * depth)
@@ -107,7 +112,11 @@ def bind_stacks(problem: Problem, weight: Array, tall: int) -> Part:
         shift = number * down * depth
         matrix[number * outputs : (number + 1) * outputs, shift : shift + kh * depth] = kernels
 
-    def run(block: Array, out: Array, scratch: Scratch) -> bool:
+    def run(block: Array, out: Array, scratch: Scratch) -> None:
+        if not finite(block, out, scratch, matrix, tall):  # each row met a 0 times a NaN under the other
+            finite(block, out, scratch, kernels, 1)
+
+    def finite(block: Array, out: Array, scratch: Scratch, matrix: Array, tall: int) -> bool:
         _, rows, columns, pitch = out.shape
         plane, line, column, value = block.strides
         shape, length = (channels, kw, columns, pitch), columns * pitch
