@@ -701,6 +701,15 @@ def test_under_a_stride_a_nan_beside_the_kernel_stays_out(poisoned, monkeypatch,
     np.testing.assert_array_equal(got, np.where(np.isnan(want), want, plain))  # no other one is rounded anew
 
 
+@pytest.mark.parametrize(("value", "products"), [(0.5, 1), (np.nan, 2)])
+def test_only_what_is_spoilt_is_multiplied_again(poisoned, monkeypatch, value, products):
+    calls, multiply = [], row_gemm.multiply
+    monkeypatch.setattr(row_gemm, "multiply", lambda *args: calls.append(args) or multiply(*args))
+    x = np.full((20, 42), value, np.float32)
+    convcli.filter2d(x, RNG.random((5, 5)), stride=2, padding="valid", method="row-gemm", threads=1)
+    assert len(calls) == products
+
+
 @each_method
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kernel", [SMOOTH / 9, np.full((3, 3), 0.1), DENSE / 9, np.zeros((3, 3))], ids=list("sbdz"))

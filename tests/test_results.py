@@ -9,12 +9,16 @@ import pytest
 import convcli
 from convcli.engine import results
 from convcli.engine.results import empty_result
+from convcli.filtering import filter_picture
+from convcli.images.picture import Picture
+from convcli.pipeline import Pipeline
+from convcli.recipe import Recipe
 
 SHAPE = (1500, 1000)  # 6 MB of float32
 
 
 @pytest.fixture(autouse=True)
-def idle(monkeypatch):
+def idle():
     """Begins with none."""
     gc.collect()
     results._idle.clear()
@@ -107,6 +111,7 @@ def test_no_value_of_an_earlier_result_shows_through(monkeypatch):
     rng = np.random.default_rng(1)
     x = rng.random((1, 2, 60, 70), dtype=np.float32)
     weight = rng.random((4, 2, 3, 5), dtype=np.float32)
+    blur, picture = Pipeline.parse("blur"), Picture(rng.integers(0, 256, (40, 50, 3), np.uint8), 255.0, False)
     calls = [
         lambda: convcli.conv2d(x, weight, padding="full", stride=(3, 2)),
         lambda: convcli.conv2d(x, weight, padding=40, boundary=2.5),
@@ -115,6 +120,8 @@ def test_no_value_of_an_earlier_result_shows_through(monkeypatch):
         lambda: convcli.filter2d(x[0, 0], "gaussian:2", dtype="i2"),
         lambda: convcli.avg_pool2d(x, 3, stride=2, ceil_mode=True, padding=1),
         lambda: convcli.max_pool2d(x, 3, stride=2, ceil_mode=True, padding=1),
+        lambda: blur.run(x[0]),
+        lambda: filter_picture(picture, Recipe(layers=blur.layers))[0].pixels,
     ]
     wanted = [call() for call in calls]
     monkeypatch.setattr(results, "LARGE_BYTES", 0)

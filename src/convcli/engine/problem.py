@@ -135,9 +135,8 @@ def fit_tile(problem: Problem, values: int, rows: int = 1) -> Pair:
 
     As wide as fits above the least ``rows``, then as high as fits. Columns are shared out evenly, to which end a tile
     may be half as wide again; so are rows, as a rule into an even number, for two threads to take as many each. Under a
-    large or much dilated kernel most of a block
-    is border that the next tile reads again; then the least is half the kernel's height, and the block grows to three
-    times the kernel's width, up to ``MOST_VALUES``.
+    large or much dilated kernel most of a block is border that the next tile reads again; then the least is half the
+    kernel's height, and the block grows to three times the kernel's width, up to ``MOST_VALUES``.
     """
     (height, width), (ky, kx) = problem.window.output, problem.window.effective
     (sy, sx), depth = problem.window.stride, problem.channels * problem.pitch

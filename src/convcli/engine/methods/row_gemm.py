@@ -28,6 +28,7 @@ from convcli.engine.shapes import Pair
 BLOCK = 1 << 20  # values of a tile's input
 STRETCH = 1 << 20  # values of responses or stacks at a time: they are used while in cache
 STACKED_COLUMNS = 3  # of a kernel, up to which stacks are faster than responses to its columns
+STACKED_STRIDES = 1.5  # the same under a stride, as a multiple of it
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
@@ -50,52 +51,54 @@ def bind_columns(problem: Problem, weight: Array) -> Runner:
     """Responses to the columns of a kernel, or to one of each phase together, summed over."""
     down, dx, phases, taps = row_step(problem), problem.window.dilation[1], problem.window.stride[1], responses(problem)
     outputs, _, kh, kw = weight.shape
-    whole = kw - (taps - 1) * phases  # phases that reach as far as the last response
-    lines = np.pad(weight[:, 0], ((0, 0), (0, 0), (0, phases - whole))).reshape(outputs, kh, taps, phases)
-    matrix = lines.transpose(2, 0, 1, 3).reshape(taps * outputs, kh * phases)
-    spare = int(len(matrix) % 4 == 3)  # BLAS likes a fourth row better than three left over
-    matrix = np.pad(matrix, ((0, spare), (0, 0)))
-    last = slice((taps - 1) * outputs, taps * outputs)
+    whole, before_last = kw - (taps - 1) * phases, (taps - 1) * outputs  # phases and rows of the last response
+    lines = np.zeros((outputs, kh, taps * phases), weight.dtype)
+    lines[..., :kw] = weight[:, 0]
+    spare = taps * outputs % 4 == 3  # BLAS likes a fourth row better than three left over
+    matrix = np.zeros((taps * outputs + spare, kh * phases), weight.dtype)
+    taps_first = lines.reshape(outputs, kh, taps, phases).transpose(2, 0, 1, 3)
+    matrix[: taps * outputs] = taps_first.reshape(taps * outputs, -1)
     ones = np.ones((1, taps), weight.dtype)  # BLAS adds rows up faster than np.add.reduce
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
         _, rows, columns, pitch = out.shape
-        _, line, column, value = block.strides
         width, apart, step = columns * pitch, dx * pitch, min(rows, stretch(problem, columns))
-        length, at_once = width + (taps - 1) * apart, rows
-        cells = apart_by_phase = block
-        next_row = down * line
+        length = width + (taps - 1) * apart
+        cells = block.swapaxes(0, 1)
         if phases > 1:
-            shape = phases, length // pitch, pitch
-            apart_by_phase = as_strided(block, (block.shape[1], *shape), (line, column, phases * column, value))
-            cells, at_once = scratch("phases", ((step - 1) * down + kh, *shape), out.dtype), step
+            line, column, value = block.strides[1:]
+            phased = phases, length // pitch, pitch
+            split = as_strided(block, (block.shape[1], *phased), (line, column, phases * column, value))
+            cells = scratch("phases", ((step - 1) * down + kh, *phased), out.dtype)
             cells[:, whole:, -1] = 0
-            next_row, line = down * cells.strides[0], cells.strides[1]
-        windows = as_strided(cells, (at_once, kh * phases, length), (next_row, line, value))
+        line, value = cells.strides[0], cells.itemsize
+        shape, strides = ((len(cells) - kh) // down + 1, kh * phases, length), (down * line, line // phases, value)
+        windows = as_strided(cells, shape, strides)
         product = scratch("product", (step, len(matrix), length), out.dtype)
         row, line, _ = product.strides
         shifted = as_strided(product, (step, outputs, taps, width), (row, line, outputs * line + apart * value, value))
         results = as_strided(out, (rows, outputs, 1, width), (out.strides[1], out.strides[0], width * value, value))
 
-        def respond(top: int, count: int, used: int) -> None:
-            """Responses of some rows to the first ``used`` phases."""
-            if phases > 1:
-                first, deep = top * down, (count - 1) * down + kh
-                cells[:deep, :used, :-1] = apart_by_phase[first : first + deep, :used, :-1]
-                cells[:deep, :whole, -1] = apart_by_phase[first : first + deep, :whole, -1]
-                cells[:deep, used:] = 0
-            multiply(matrix, windows[:count] if phases > 1 else windows[top : top + count], product[:count])
+        def lay(top: int, count: int, used: int) -> None:
+            """The first phases under some rows of the result, and 0 in place of the others."""
+            side = split[top * down : (top + count - 1) * down + kh]
+            cells[: len(side), :used, :-1] = side[:, :used, :-1]
+            cells[: len(side), :whole, -1] = side[:, :whole, -1]
+            cells[: len(side), used:] = 0
 
         for top in range(0, rows, step):
             count = min(step, rows - top)
-            respond(top, count, phases)
+            if phases > 1:
+                lay(top, count, phases)
+            under = windows[:count] if phases > 1 else windows[top : top + count]
             done = results[top : top + count]
+            multiply(matrix, under, product[:count])
             np.matmul(ones, shifted[:count], out=done)
             if whole < phases and not isfinite(float(np.vecdot(done, done).sum())):
-                respond(top, count, whole)  # where the last response lacks phases, a 0 may have met a NaN
-                right = product[:count, last].copy()
-                respond(top, count, phases)
-                product[:count, last] = right
+                kept = product[:count, :before_last].copy()
+                lay(top, count, whole)  # in the last response a NaN may have met the 0 of a phase that it lacks
+                multiply(matrix, under, product[:count])
+                product[:count, :before_last] = kept
                 np.matmul(ones, shifted[:count], out=done)
 
     return run
@@ -156,12 +159,20 @@ def stacked(problem: Problem) -> bool:
     many = problem.channels > 1 or problem.outputs > 2
     if sx == 1 or many:
         return many or problem.window.kernel[1] <= STACKED_COLUMNS
-    return dx > 1 or problem.window.kernel[1] <= (1.5 * sx if problem.pitch == 1 else sx)
+    return dx > 1 or problem.window.kernel[1] <= (STACKED_STRIDES * sx if problem.pitch == 1 else sx)
 
 
 def responses(problem: Problem) -> int:
     """How many are summed over for an output, if there are no stacks."""
     return -(-problem.window.kernel[1] // problem.window.stride[1])
+
+
+def copied(problem: Problem) -> int:
+    """Values laid anew for each output pixel, of a stack or of phases; of rows as they lie none."""
+    (_, kw), (_, sx) = problem.window.kernel, problem.window.stride
+    if stacked(problem):
+        return problem.channels * kw * row_step(problem)
+    return sx * row_step(problem) if sx > 1 else 0
 
 
 def rows_at_once(problem: Problem) -> int:
@@ -177,10 +188,7 @@ def stretch(problem: Problem, columns: int) -> int:
 
 def row_values(problem: Problem) -> int:
     """Values of the stacks, or the responses and phases, for each output pixel."""
-    (_, sx), down = problem.window.stride, row_step(problem)
-    if stacked(problem):
-        return problem.channels * problem.window.kernel[1] * down
-    return problem.outputs * responses(problem) + (sx * down if sx > 1 else 0)
+    return copied(problem) + (0 if stacked(problem) else problem.outputs * responses(problem))
 
 
 def tile(problem: Problem) -> Pair:
@@ -194,13 +202,13 @@ def cost(problem: Problem) -> float:
     rows, columns, pitch = problem.planes * problem.window.output[0], problem.window.output[1], problem.pitch
     length = columns * pitch
     if not stacked(problem):
-        taps, phases = responses(problem), rows * row_step(problem) * sx * length
+        taps = responses(problem)
         sums = gemm_cost(rows * problem.outputs, 1, taps, length, size)
-        copies = copy_cost(phases, columns, pitch, sx, size) if sx > 1 else 0
+        copies = copy_cost(rows * length * copied(problem), columns, pitch, sx, size)
         return gemm_cost(rows, taps * problem.outputs, kh * sx, length, size) + sums + copies
     down, step, tall = row_step(problem), stretch(problem, columns), rows_at_once(problem)
     again = ((step - 1) * down + kh) / (step * down)  # rows of stacks made anew for each stretch
-    stacks = 0 if kh == kw == sx == 1 else rows * length * row_values(problem) * again
+    stacks = 0 if kh == kw == sx == 1 else rows * length * copied(problem) * again
     depth = ((tall - 1) * down + kh) * kw * problem.channels
     products = gemm_cost(rows / tall, tall * problem.outputs, depth, length, size)
     return products + copy_cost(stacks, columns, pitch, sx, size)
@@ -209,18 +217,17 @@ def cost(problem: Problem) -> float:
 def calls(problem: Problem) -> float:
     """Three for each stretch, seven with phases, and a dozen views of the tile, for each class of rows."""
     rows, columns = tile(problem)
-    (sy, sx), dy = problem.window.stride, problem.window.dilation[0]
+    sy, dy = problem.window.stride[0], problem.window.dilation[0]
     classes = min(rows, dy // gcd(sy, dy))
-    each = 3 if sx == 1 or stacked(problem) else 7
+    each = 3 if stacked(problem) or not copied(problem) else 7
     return 12 * classes + each * max(-(-rows // stretch(problem, columns)), classes)
 
 
 def memory(problem: Problem) -> int:
     """The stacks, or the responses and phases, of a stretch."""
     rows, columns = tile(problem)
-    across = problem.window.span(1, 0, columns)[1] if problem.window.stride[1] == 1 else columns + responses(problem)
-    plain = problem.window.stride[1] == 1 and not stacked(problem)
-    count = min(rows, stretch(problem, columns)) + (0 if plain else problem.window.kernel[0])
+    across = columns + (0 if stacked(problem) else (responses(problem) - 1) * problem.window.dilation[1])
+    count = min(rows, stretch(problem, columns)) + (problem.window.kernel[0] if copied(problem) else 0)
     return row_values(problem) * across * problem.pitch * count * problem.itemsize
 
 
