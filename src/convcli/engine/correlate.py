@@ -20,7 +20,7 @@ from convcli.words import AUTO, Boundary, Combine
 Array = NDArray[Any]
 
 FLOAT32_EXACT, FLOAT64_EXACT, INT64_EXACT = 2**24, 2**53, 2**63  # integers below these are held exactly
-WORTH_THREADS = 2.5e-3  # seconds of estimated work below which waiting for each other costs threads more than they save
+WORTH_THREADS = 1.3e-3  # seconds of estimated work below which waiting for each other costs threads more than they save
 TILES_PER_WORKER = 2  # at least, unless a tile would be less high than the kernel
 WORTH_SIDES = 1 << 18  # outputs of a plane above which its sides may be tiles of their own
 SURELY_FINITE = 1e30  # a sum so far from overflow, in whatever order it is added up
