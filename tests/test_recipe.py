@@ -276,6 +276,16 @@ def test_minmax_of_one_colour_is_a_picture(dtype, kernel):
     assert len(np.unique(got)) == 1
 
 
+@pytest.mark.parametrize("least", [0.25, -1.0])
+def test_minmax_takes_roundings_for_one_colour(least):
+    """As a sum may leave them, that is added up otherwise here than there; a picture's least step is none."""
+    rounded = np.full((4, 4, 1), least, np.float32)
+    rounded[1, 2] += 2 * np.spacing(rounded[1, 2])
+    assert len(np.unique(applied(rounded, "identity", range=Range.MINMAX)[0])) == 1
+    rounded[1, 2] += np.float32(2**-16)
+    assert len(np.unique(applied(rounded, "identity", range=Range.MINMAX)[0])) == 2
+
+
 def test_not_a_number_is_stored_as_black():
     floats = noise(9, 9, dtype=np.float32)
     floats[4, 4] = np.nan

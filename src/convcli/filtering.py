@@ -26,6 +26,7 @@ from convcli.words import Alpha, Boundary, Padding, Range, Reduce
 Array = NDArray[Any]
 
 TRANSPARENT = 1e-6  # alpha below this share of white is none: a tenth of what rounds to a step of 16 bits
+FLAT = 8  # roundings of the greatest value by which those of one colour may differ: sums are not all added up alike
 
 
 def filter_picture(
@@ -148,7 +149,8 @@ class _Finish:
     def tone(self, values: Array, alpha: Array | None = None) -> Array:
         """The values in their range, scaled to the code of white, as floats; what alpha hides is not counted."""
         self.extent.note(values if alpha is None else values[alpha[..., 0] > TRANSPARENT * self.unit], self.unit)
-        return self._tone().apply(np.array(values, result_dtype(values.dtype)))
+        dtype = result_dtype(values.dtype)
+        return self._tone(float(np.finfo(dtype).eps)).apply(np.array(values, dtype))
 
     def round(self, values: Array) -> Array:
         """The values in the dtype that is stored."""
@@ -156,11 +158,12 @@ class _Finish:
         cast_into(stored, np.array(values, result_dtype(values.dtype)))
         return stored
 
-    def _tone(self) -> Tone:
+    def _tone(self, rounding: float = 0.0) -> Tone:
+        """The range as a tone; values that differ by no more than a few times their ``rounding`` are one colour."""
         limits = 0.0, self.white
         if self.choice is Range.MINMAX:
             least, spread = self.whole.minimum, self.whole.maximum - self.whole.minimum
-            if not 0 < spread < np.inf:
+            if not FLAT * rounding * abs(self.whole.maximum) < spread < np.inf:
                 return Tone(gain=0.0, limits=limits)
             return Tone(gain=self.white, divisor=spread, offset=-least * self.white / spread, limits=limits)
         gain, divisor = (1.0, 1.0) if self.white == self.unit else (self.white, self.unit)

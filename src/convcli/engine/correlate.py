@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 FLOAT32_EXACT, FLOAT64_EXACT, INT64_EXACT = 2**24, 2**53, 2**63  # integers below these are held exactly
 WORTH_THREADS = 1.3e-3  # seconds of estimated work below which waiting for each other costs threads more than they save
-TILES_PER_WORKER = 2  # at least, unless a tile would be less high than the kernel
+LEAST_SHARES, SHARE = 4, 5e-3  # that threads find at least, and one more for so many seconds of estimated work
 WORTH_SIDES = 1 << 18  # outputs of a plane above which its sides may be tiles of their own
 SURELY_FINITE = 1e30  # a sum so far from overflow, in whatever order it is added up
 RANKED_KERNELS = 4  # of a weight: with more of them a search for columns and rows takes longer than it saves
@@ -111,8 +111,8 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
         return plan
     seconds = next(one.seconds for one in plan.candidates if one.method == plan.method)
     run = _Run(ask, store, problem, METHODS[plan.method])
-    workers = workers if seconds > WORTH_THREADS else 1
-    share(run, list(run.tiles(workers)), workers)
+    shares = max(LEAST_SHARES, int(seconds / SHARE)) if seconds > WORTH_THREADS else 1
+    share(run, list(run.tiles(shares)), workers if shares > 1 else 1)
     return plan
 
 
@@ -145,11 +145,13 @@ class _Run:
             return [method.bind(self.problem, first)] * len(self.weights)
         return [method.bind(self.problem, weight) for weight in self.weights]
 
-    def tiles(self, workers: int) -> Iterator[Tile]:
-        """Every item and group, and its output rows and columns cut into tiles that the method likes, some for each."""
+    def tiles(self, shares: int) -> Iterator[Tile]:
+        """Every item and group, and its output rows and columns cut into tiles that the method likes, but so that there
+        are about as many as ``shares``: not by the number of threads, since BLAS may round by the size of a product.
+        """
         (height, width), (rows, columns) = self.ask.window.output, self.method.tile(self.problem)
-        if workers > 1 and not self.method.grid:
-            fair = -(-self.problem.planes * height // (workers * TILES_PER_WORKER))
+        if shares > 1 and not self.method.grid:
+            fair = -(-self.problem.planes * height // shares)
             rows = min(rows, max(fair, self.ask.window.effective[0]))
         inner = self._inner_columns(columns)
         for item, group in np.ndindex(self.ask.shape[0], self.ask.groups):
