@@ -1023,6 +1023,34 @@ def eager(monkeypatch):
     monkeypatch.setattr(pool, "BLOCK_BYTES", 2000)
 
 
+def test_threads_work_apart_and_go_where_they_like_afterwards():
+    """Each on processors of its own, as soon as the helpers are there; also after a failure."""
+    if not hasattr(os, "sched_getaffinity") or sharing.cores() < 2:
+        pytest.skip("the system has one processor, or lets no thread choose")
+    allowed, main, seen = os.sched_getaffinity(0), threading.get_native_id(), {}
+
+    def work(tasks):
+        for barrier in tasks:
+            barrier.wait(5)  # each has one
+            seen[threading.get_native_id()] = os.sched_getaffinity(0)
+            barrier.wait(5)
+
+    def fail(tasks):
+        work(tasks)
+        raise ZeroDivisionError
+
+    for job in (work, work, fail):
+        seen.clear()
+        barrier = threading.Barrier(2)
+        with contextlib.suppress(ZeroDivisionError):
+            sharing.share(job, [barrier, barrier], 2)
+        assert len(seen) == 2
+        assert {one: os.sched_getaffinity(one) for one in seen} == dict.fromkeys(seen, allowed)
+    mine, others = seen.pop(main), seen.popitem()[1]
+    assert len(mine) == 1
+    assert others == allowed - mine
+
+
 @each_method
 @pytest.mark.parametrize("x", [WIDE, WIDE_FLOATS, np.repeat(WIDE_FLOATS, 4, axis=0)], ids=["bytes", "floats", "tall"])
 def test_threads_change_nothing(tiny, eager, method, x):

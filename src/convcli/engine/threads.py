@@ -4,12 +4,12 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
 from operator import index
 from pathlib import Path
-from threading import Lock
+from threading import Lock, get_native_id
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convcli.errors import ConvcliError
@@ -89,10 +89,12 @@ def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int)
     offer, others = [work], list[Future[None]]()
     with single_blas:
         try:
-            with suppress(RuntimeError):  # no more threads can be started
-                for _ in range(threads - 1):
-                    others.append(_helpers().submit(_take, offer, queue))
-            work(chain.from_iterable(queue))
+            with _apart() as stay:
+                with suppress(RuntimeError):  # no more threads can be started
+                    for _ in range(threads - 1):
+                        others.append(_helpers().submit(_take, offer, queue))
+                stay()
+                work(chain.from_iterable(queue))
         finally:
             deque(queue, maxlen=0)  # whoever comes now has nothing to do, also after a failure here
             begun = [other for other in others if not other.cancel()]
@@ -116,11 +118,61 @@ def _helpers() -> "ThreadPoolExecutor":
     """Threads that wait here for the next call: to start one takes as long as a small picture."""
     from concurrent.futures import ThreadPoolExecutor
 
-    return ThreadPoolExecutor(_most_helpers())
+    return ThreadPoolExecutor(_most_helpers(), initializer=lambda: _helper_ids.append(get_native_id()))
+
+
+_helper_ids: list[int] = []
+
+
+@contextmanager
+def _apart() -> Iterator[Callable[[], None]]:
+    """Helpers on other processors than this thread's, as far as the system lets threads choose; a call of what comes
+    with it keeps this thread where it is, after helpers have started, who would take over that.
+
+    Linux may wake a thread on the processor of the one that wakes it, most of all in a virtual machine whose idle
+    processors are halted, and part the two only some milliseconds later, when a small picture is done.
+    """
+    processor = _processor()
+    allowed = os.sched_getaffinity(0) if processor is not None else set[int]()
+    if processor not in allowed or len(allowed) == 1:
+        yield lambda: None
+        return
+    _place(allowed - {processor}, *_helper_ids)
+    try:
+        yield lambda: _place({processor}, 0)
+    finally:
+        _place(allowed, 0, *_helper_ids)
+
+
+def _place(processors: set[int], *threads: int) -> None:
+    for thread in threads:
+        with suppress(OSError):  # the system forbids it
+            os.sched_setaffinity(thread, processors)
+
+
+def _processor() -> int | None:
+    """The one that this thread runs on, if it can be told."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    with suppress(AttributeError):  # of the C library
+        return int(_c_library().sched_getcpu())
+    return None
+
+
+@lru_cache(maxsize=1)
+def _c_library() -> Any:
+    from ctypes import CDLL
+
+    return CDLL(None)
+
+
+def _forget_helpers() -> None:
+    _helpers.cache_clear()
+    _helper_ids.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.cache_clear)  # there they are no more
+    os.register_at_fork(after_in_child=_forget_helpers)  # there they are no more
 
 
 class Shared:
