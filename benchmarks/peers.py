@@ -1,9 +1,9 @@
 """convcli beside OpenCV, SciPy and PyTorch in one process: the table of docs/performance.md.
 
-    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python benchmarks/peers.py [SECTION ...]
+    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python benchmarks/peers.py [--rest] [SECTION ...]
 
 Two threads each, taken in turn, medians of seven after one warm-up. Let nothing else run meanwhile. Without PyTorch its
-sections are left out. The sections are the functions below.
+sections are left out. The sections are the functions below. With --rest there is a pause before each call.
 """
 
 import importlib.util
@@ -21,6 +21,7 @@ from scipy import ndimage
 import convcli
 
 THREADS, RUNS = 2, 7
+PAUSE = 0.02 if "--rest" in sys.argv else 0.0  # seconds in which the threads of whoever came before go to sleep
 RNG = np.random.default_rng(0)
 Call = Callable[[], object]
 
@@ -30,6 +31,7 @@ def seconds(*calls: Call, runs: int = RUNS) -> list[float]:
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(runs + 1):
         for call, mine in zip(calls, times, strict=True):
+            time.sleep(PAUSE)
             start = time.perf_counter()
             call()
             mine.append(time.perf_counter() - start)
@@ -198,7 +200,7 @@ def main() -> None:
     torch = importlib.util.find_spec("torch") is not None
     if torch:
         importlib.import_module("torch").set_num_threads(THREADS)
-    for name in sys.argv[1:] or SECTIONS:
+    for name in [one for one in sys.argv[1:] if one in SECTIONS] or SECTIONS:
         if torch or name not in ("layers", "pools"):
             SECTIONS[name]()
 

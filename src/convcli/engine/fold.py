@@ -3,11 +3,14 @@
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from convcli.engine.scratch import Scratch
 
 Array = NDArray[Any]
+
+LONG = 256  # cells of a row from which BLAS is worth its call
 
 
 def fold(
@@ -31,7 +34,10 @@ def fold(
     folded = scratch(f"folded {axis}", _resized(cells, axis, outputs), cells.dtype) if out is None else out
     doublings, overlap = size.bit_length() - 1, ufunc is not np.add
     if size - 1 <= _doubling_passes(size, overlap) * stride:
-        parts = [_taken(cells, axis, i * dilation, outputs, stride) for i in range(size)]
+        first = _side_by_side(cells, axis, size, stride, dilation) if ufunc is np.add else 1
+        parts = [_taken(cells, axis, i * dilation, outputs, stride) for i in range(first - 1, size)]
+        if first > 1:
+            parts[0] = _summed(cells, first, stride, folded)
     else:
         parts, done, length = [], 0, (outputs - 1) * stride + (size - 1) * dilation + 1
         for level in range(doublings + 1):
@@ -58,6 +64,19 @@ def fold(
 def passes(size: int, stride: int) -> int:
     """Passes of a sum over the outputs that :func:`fold` needs."""
     return min(size - 1, _doubling_passes(size, False) * stride) + 1
+
+
+def _side_by_side(cells: Array, axis: int, size: int, stride: int, dilation: int) -> int:
+    """How many cells of a window BLAS is to add up in one pass: a stride of them, if it skips some in a long row."""
+    row = axis == cells.ndim - 2 and cells.shape[-1] == dilation == 1 and cells.strides[-2] == cells.itemsize
+    return stride if row and 1 < stride < size and cells.dtype == np.float32 and cells.shape[axis] >= LONG else 1
+
+
+def _summed(cells: Array, count: int, stride: int, out: Array) -> Array:
+    """``count`` neighbours from every stride on: NumPy's own sum of every second number takes nearly twice as long."""
+    *outer, step, _ = cells.strides
+    windows = as_strided(cells, (*out.shape[:-1], count), (*outer, stride * step, step))
+    return np.matmul(windows, np.ones((count, 1), cells.dtype), out=out)
 
 
 def _doubling_passes(size: int, overlap: bool) -> int:
