@@ -1023,10 +1023,20 @@ def eager(monkeypatch):
     monkeypatch.setattr(pool, "BLOCK_BYTES", 2000)
 
 
-def test_threads_work_apart_and_go_where_they_like_afterwards():
-    """Each on processors of its own, as soon as the helpers are there; also after a failure."""
+@pytest.fixture
+def placed(monkeypatch):
+    """Where threads were told to work, in the order of that."""
     if not hasattr(os, "sched_getaffinity") or sharing.cores() < 2:
         pytest.skip("the system has one processor, or lets no thread choose")
+    calls, place = [], os.sched_setaffinity
+    monkeypatch.setattr(
+        os, "sched_setaffinity", lambda thread, where: (calls.append((thread, where)), place(thread, where))
+    )
+    return calls
+
+
+def test_threads_start_apart_and_go_where_they_like_afterwards(placed):
+    """Helpers are sent off before they are called, the caller stays; all are let go, also after a failure."""
     allowed, main, seen = os.sched_getaffinity(0), threading.get_native_id(), {}
 
     def work(tasks):
@@ -1041,14 +1051,45 @@ def test_threads_work_apart_and_go_where_they_like_afterwards():
 
     for job in (work, work, fail):
         seen.clear()
+        placed.clear()
         barrier = threading.Barrier(2)
         with contextlib.suppress(ZeroDivisionError):
             sharing.share(job, [barrier, barrier], 2)
-        assert len(seen) == 2
         assert {one: os.sched_getaffinity(one) for one in seen} == dict.fromkeys(seen, allowed)
-    mine, others = seen.pop(main), seen.popitem()[1]
-    assert len(mine) == 1
-    assert others == allowed - mine
+        mine = seen.pop(main)
+        assert len(mine) == 1
+    ((helper, theirs),) = seen.items()
+    assert theirs == allowed - mine
+    assert placed.index((helper, allowed - mine)) < placed.index((0, mine))
+
+
+def test_long_work_is_not_held_where_it_began(placed, monkeypatch):
+    monkeypatch.setattr(sharing, "APART", 0)
+    allowed, seen = os.sched_getaffinity(0), []
+    sharing.share(lambda tasks: seen.extend(os.sched_getaffinity(0) for _ in tasks), range(64), 2)
+    assert seen == [allowed] * 64
+
+
+def test_only_one_job_at_a_time_is_told_where_to_work(placed):
+    allowed, inner = os.sched_getaffinity(0), []
+
+    def other():
+        before = len(placed)
+        sharing.share(lambda tasks: inner.extend(os.sched_getaffinity(0) for _ in tasks), range(2), 2)
+        inner.append(len(placed) == before)
+
+    def outer(tasks):
+        for task in tasks:
+            if not task:
+                thread = threading.Thread(target=other)
+                os.sched_setaffinity(0, allowed)
+                thread.start()
+                thread.join(10)
+
+    sharing.share(outer, range(2), 2)
+    assert inner.pop()
+    sharing.share(outer, range(2), 2)
+    assert not sharing._job.locked()
 
 
 @each_method
@@ -1292,7 +1333,7 @@ def test_work_is_done_where_no_thread_can_be_started(monkeypatch):
             raise RuntimeError("can't start new thread")
 
     done = []
-    monkeypatch.setattr(sharing, "_helpers", Full)
+    monkeypatch.setattr(sharing, "_helpers", lambda: (Full(), []))
     sharing.share(done.extend, range(9), 3)
     assert done == list(range(9))
 

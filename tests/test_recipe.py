@@ -269,9 +269,10 @@ def test_minmax_leaves_alpha_alone():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kernel", ["edge", "blur"])
-def test_minmax_of_one_colour_is_a_picture(dtype, kernel):
-    got, _ = applied(np.full((5, 5, 3), white_of(dtype) / 2).astype(dtype), kernel, range=Range.MINMAX)
+@pytest.mark.parametrize("kernel", ["edge", "blur", "log:2", "log:5", "dog:1,2", "sobel"])
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_minmax_of_one_colour_is_a_picture(dtype, kernel, share):
+    got, _ = applied(np.full((60, 70, 3), share * white_of(dtype)).astype(dtype), kernel, range=Range.MINMAX)
     assert np.isfinite(got).all()
     assert len(np.unique(got)) == 1
 
@@ -284,6 +285,13 @@ def test_minmax_takes_roundings_for_one_colour(least):
     assert len(np.unique(applied(rounded, "identity", range=Range.MINMAX)[0])) == 1
     rounded[1, 2] += np.float32(2**-16)
     assert len(np.unique(applied(rounded, "identity", range=Range.MINMAX)[0])) == 2
+
+
+def test_minmax_stretches_what_small_weights_leave():
+    pixels = noise(9, 9, 1, dtype=np.float32)
+    got, _ = applied(pixels, "1e-9 -1e-9", range=Range.MINMAX)
+    want, _ = applied(pixels, "1 -1", range=Range.MINMAX)
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_not_a_number_is_stored_as_black():

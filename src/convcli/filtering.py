@@ -6,6 +6,7 @@ white: it scales what users give in fractions of white. Inside, as in the engine
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from convcli.words import Alpha, Boundary, Padding, Range, Reduce
 Array = NDArray[Any]
 
 TRANSPARENT = 1e-6  # alpha below this share of white is none: a tenth of what rounds to a step of 16 bits
-FLAT = 8  # roundings of the greatest value by which those of one colour may differ: sums are not all added up alike
+FLAT = 8  # roundings of what is summed by which values of one colour may differ: sums are not all added up alike
 
 
 def filter_picture(
@@ -60,6 +61,7 @@ def filter_picture(
         source, alpha = replace(source.without_alpha(), notices=(*source.notices, "alpha is left out")), None
     chain = _chain(recipe, source.white)
     finish = _Finish(recipe.range or usual, source.white, white_of(dtype), dtype, extent)
+    finish.summed = _summed(color, recipe) if finish.choice is Range.MINMAX else 0.0
     veiled = None if source.opaque() and _keeps_opaque(recipe) else alpha
     if veiled is not None or recipe.linear or recipe.mix != 1 or watch or finish.choice is Range.MINMAX:
         original = color[:, :, beneath], alpha if alpha is None else alpha[:, :, beneath]
@@ -102,6 +104,7 @@ def filter_array(
     chain = _chain(recipe, 1.0)
     rows = replace(recipe, gray=False).rows((cells.shape[1], cells.shape[2], cells.shape[3]), cells.itemsize)
     finish = _Finish(recipe.range or Range.NONE, unit, unit, cells.dtype, bounded=recipe.range is Range.CLIP)
+    finish.summed = _summed(cells, recipe) if finish.choice is Range.MINMAX else 0.0
     result = finish.tone(chain.run(cells, watch=watch))[..., 0]
     finish.extent.below = finish.extent.far_below = finish.extent.above = 0  # plain numbers know no limits
     if recipe.mix != 1:
@@ -137,6 +140,7 @@ class _Finish:
         self.extent = Extent()
         self.bounded = bounded and choice is not Range.NONE  # to what a picture holds
         self.whole = whole or self.extent  # what is stretched by minmax
+        self.summed = 0.0  # the greatest sum on the way to the values, of whose roundings minmax makes nothing
 
     def store(self, shape: tuple[int, ...], _dtype: np.dtype[Any]) -> Store:
         """A store that the engine fills in one go; not for ``minmax``, which must have seen all values first."""
@@ -159,17 +163,23 @@ class _Finish:
         return stored
 
     def _tone(self, rounding: float = 0.0) -> Tone:
-        """The range as a tone; values that differ by no more than a few times their ``rounding`` are one colour."""
+        """The range as a tone; a ``rounding`` is a share of a sum, and values a few of them apart are the same."""
         limits = 0.0, self.white
         if self.choice is Range.MINMAX:
             least, spread = self.whole.minimum, self.whole.maximum - self.whole.minimum
-            if not FLAT * rounding * abs(self.whole.maximum) < spread < np.inf:
+            if not FLAT * rounding * max(abs(self.whole.maximum), self.summed) < spread < np.inf:
                 return Tone(gain=0.0, limits=limits)
             return Tone(gain=self.white, divisor=spread, offset=-least * self.white / spread, limits=limits)
         gain, divisor = (1.0, 1.0) if self.white == self.unit else (self.white, self.unit)
         if self.choice is Range.SIGNED:
             return Tone(gain=gain, divisor=2 * divisor, offset=self.white / 2, limits=limits)
         return Tone(self.choice is Range.ABS, gain, divisor, limits=limits if self.bounded else None)
+
+
+def _summed(cells: Array, recipe: Recipe) -> float:
+    """The greatest sum that the layers can make of cells, biases aside."""
+    peak = float(np.fmax.reduce(np.abs(cells, dtype=result_dtype(cells.dtype)), axis=None)) if cells.size else 0.0
+    return peak * prod(layer.gain for layer in recipe.layers)
 
 
 def _chain(recipe: Recipe, unit: float) -> Chain:

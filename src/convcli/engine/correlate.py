@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 FLOAT32_EXACT, FLOAT64_EXACT, INT64_EXACT = 2**24, 2**53, 2**63  # integers below these are held exactly
 WORTH_THREADS = 1.3e-3  # seconds of estimated work below which waiting for each other costs threads more than they save
-LEAST_SHARES, SHARE = 4, 5e-3  # that threads find at least, and one more for so many seconds of estimated work
+LEAST_SHARES, SHARE = 4, 2.5e-3  # for threads to find: one for so many seconds of estimated work, but not fewer
 WORTH_SIDES = 1 << 18  # outputs of a plane above which its sides may be tiles of their own
 SURELY_FINITE = 1e30  # a sum so far from overflow, in whatever order it is added up
 RANKED_KERNELS = 4  # of a weight: with more of them a search for columns and rows takes longer than it saves

@@ -2,14 +2,15 @@
 
 import math
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import lru_cache
-from itertools import chain
 from operator import index
 from pathlib import Path
-from threading import Lock, get_native_id
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convcli.errors import ConvcliError
@@ -21,6 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 RUNS_PER_THREAD = 4  # of tasks in a row: threads of unequal speed even out
+APART = 0.05  # seconds in which they are kept apart; the system has parted them by then
 
 _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -88,14 +90,17 @@ def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int)
     queue = iter([tasks[first : first + run] for first in range(0, len(tasks), run)])
     offer, others = [work], list[Future[None]]()
     with single_blas:
+        places = _Places()
         try:
-            with _apart() as stay:
-                with suppress(RuntimeError):  # no more threads can be started
-                    for _ in range(threads - 1):
-                        others.append(_helpers().submit(_take, offer, queue))
-                stay()
-                work(chain.from_iterable(queue))
+            with suppress(RuntimeError):  # no more threads can be started
+                helpers, ids = _helpers()
+                places.send(ids)
+                for _ in range(threads - 1):
+                    others.append(helpers.submit(_take, offer, queue, places))
+            places.stay()
+            work(places.freed(queue))
         finally:
+            places.leave()
             deque(queue, maxlen=0)  # whoever comes now has nothing to do, also after a failure here
             begun = [other for other in others if not other.cancel()]
             wait(begun)
@@ -104,9 +109,12 @@ def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int)
             other.result()
 
 
-def _take(offer: Sequence[Callable[[Iterator[T]], None]], queue: Iterator[Sequence[T]]) -> None:
-    for work in offer:
-        work(chain.from_iterable(queue))
+def _take(offer: Sequence[Callable[[Iterator[T]], None]], queue: Iterator[Sequence[T]], places: "_Places") -> None:
+    try:
+        for work in offer:
+            work(places.freed(queue))
+    finally:
+        places.free()
 
 
 def _most_helpers() -> int:
@@ -114,47 +122,70 @@ def _most_helpers() -> int:
 
 
 @lru_cache(maxsize=1)
-def _helpers() -> "ThreadPoolExecutor":
-    """Threads that wait here for the next call: to start one takes as long as a small picture."""
+def _helpers() -> "tuple[ThreadPoolExecutor, list[int]]":
+    """Threads that wait here for the next call, and the system's numbers of those that were started: to start one takes
+    as long as a small picture.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
-    return ThreadPoolExecutor(_most_helpers(), initializer=lambda: _helper_ids.append(get_native_id()))
+    ids = list[int]()
+    return ThreadPoolExecutor(_most_helpers(), initializer=lambda: ids.append(threading.get_native_id())), ids
 
 
-_helper_ids: list[int] = []
+_job = Lock()  # held by the one whose threads are told where to work
 
 
-@contextmanager
-def _apart() -> Iterator[Callable[[], None]]:
-    """Helpers on other processors than this thread's, as far as the system lets threads choose; a call of what comes
-    with it keeps this thread where it is, after helpers have started, who would take over that.
+class _Places:
+    """Where the threads of a job work at first: helpers on other processors than the caller, as far as the system lets
+    them choose. Not while another job is under way, whose caller may be on the same processor.
 
     Linux may wake a thread on the processor of the one that wakes it, most of all in a virtual machine whose idle
     processors are halted, and part the two only some milliseconds later, when a small picture is done.
     """
-    processor = _processor()
-    allowed = os.sched_getaffinity(0) if processor is not None else set[int]()
-    if processor not in allowed or len(allowed) == 1:
-        yield lambda: None
-        return
-    _place(allowed - {processor}, *_helper_ids)
-    try:
-        yield lambda: _place({processor}, 0)
-    finally:
-        _place(allowed, 0, *_helper_ids)
 
+    def __init__(self) -> None:
+        here = _processor()
+        self._here, self._allowed = {here}, set[int]() if here is None else os.sched_getaffinity(0)
+        self._apart = self._here < self._allowed and _job.acquire(blocking=False)
+        self._until = time.monotonic() + APART
 
-def _place(processors: set[int], *threads: int) -> None:
-    for thread in threads:
-        with suppress(OSError):  # the system forbids it
-            os.sched_setaffinity(thread, processors)
+    def send(self, helpers: Sequence[int]) -> None:
+        """Have helpers wake up elsewhere; before they are called."""
+        for helper in helpers:
+            self._place(helper, self._allowed - self._here)
+
+    def stay(self) -> None:
+        """Keep the caller; after helpers were started, who would take over that."""
+        self._place(0, self._here)
+
+    def freed(self, queue: Iterator[Sequence[T]]) -> Iterator[T]:
+        """The tasks for the calling thread, which goes where it likes after a while."""
+        for tasks in queue:
+            if self._apart and time.monotonic() > self._until:
+                self.free()
+            yield from tasks
+
+    def free(self) -> None:
+        """Let the calling thread go."""
+        self._place(0, self._allowed)
+
+    def leave(self) -> None:
+        """The same, at the end of the caller's part."""
+        self.free()
+        if self._apart:
+            _job.release()
+
+    def _place(self, thread: int, processors: set[Any]) -> None:
+        if self._apart:
+            with suppress(OSError):  # the system forbids it
+                os.sched_setaffinity(thread, processors)
 
 
 def _processor() -> int | None:
     """The one that this thread runs on, if it can be told."""
     if not hasattr(os, "sched_setaffinity"):
         return None
-    with suppress(AttributeError):  # of the C library
+    with suppress(AttributeError, ImportError, OSError):  # no such C library
         return int(_c_library().sched_getcpu())
     return None
 
@@ -166,13 +197,15 @@ def _c_library() -> Any:
     return CDLL(None)
 
 
-def _forget_helpers() -> None:
+def _begin_anew() -> None:
+    """In a forked process, where helpers are no more, nor who held the lock."""
     _helpers.cache_clear()
-    _helper_ids.clear()
+    if _job.locked():
+        _job.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_helpers)  # there they are no more
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class Shared:
