@@ -200,7 +200,7 @@ def main() -> None:
     torch = importlib.util.find_spec("torch") is not None
     if torch:
         importlib.import_module("torch").set_num_threads(THREADS)
-    for name in [one for one in sys.argv[1:] if one in SECTIONS] or SECTIONS:
+    for name in [one for one in sys.argv[1:] if one != "--rest"] or SECTIONS:
         if torch or name not in ("layers", "pools"):
             SECTIONS[name]()
 

@@ -1025,13 +1025,17 @@ def eager(monkeypatch):
 
 @pytest.fixture
 def placed(monkeypatch):
-    """Where threads were told to work, in the order of that."""
+    """Who told which thread where to work, in the order of that."""
     if not hasattr(os, "sched_getaffinity") or sharing.cores() < 2:
         pytest.skip("the system has one processor, or lets no thread choose")
     calls, place = [], os.sched_setaffinity
-    monkeypatch.setattr(
-        os, "sched_setaffinity", lambda thread, where: (calls.append((thread, where)), place(thread, where))
-    )
+
+    def note(thread, where):
+        calls.append((threading.get_native_id(), thread, where))
+        place(thread, where)
+
+    monkeypatch.setattr(os, "sched_setaffinity", note)
+    monkeypatch.setattr(sharing, "APART", 60)  # longer than a busy machine takes to start a thread
     return calls
 
 
@@ -1060,7 +1064,7 @@ def test_threads_start_apart_and_go_where_they_like_afterwards(placed):
         assert len(mine) == 1
     ((helper, theirs),) = seen.items()
     assert theirs == allowed - mine
-    assert placed.index((helper, allowed - mine)) < placed.index((0, mine))
+    assert placed.index((main, helper, allowed - mine)) < placed.index((main, 0, mine))
 
 
 def test_long_work_is_not_held_where_it_began(placed, monkeypatch):
@@ -1074,9 +1078,8 @@ def test_only_one_job_at_a_time_is_told_where_to_work(placed):
     allowed, inner = os.sched_getaffinity(0), []
 
     def other():
-        before = len(placed)
         sharing.share(lambda tasks: inner.extend(os.sched_getaffinity(0) for _ in tasks), range(2), 2)
-        inner.append(len(placed) == before)
+        inner.append(threading.get_native_id() not in {caller for caller, _, _ in placed})
 
     def outer(tasks):
         for task in tasks:

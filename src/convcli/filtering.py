@@ -4,7 +4,7 @@ A picture stays in the codes of its file all the way, so that 8-bit arithmetic i
 white: it scales what users give in fractions of white. Inside, as in the engine, cells are ``(N, C, H, W, P)``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -61,7 +61,7 @@ def filter_picture(
         source, alpha = replace(source.without_alpha(), notices=(*source.notices, "alpha is left out")), None
     chain = _chain(recipe, source.white)
     finish = _Finish(recipe.range or usual, source.white, white_of(dtype), dtype, extent)
-    finish.summed = _summed(color, recipe) if finish.choice is Range.MINMAX else 0.0
+    finish.heed(color, recipe.layers)
     veiled = None if source.opaque() and _keeps_opaque(recipe) else alpha
     if veiled is not None or recipe.linear or recipe.mix != 1 or watch or finish.choice is Range.MINMAX:
         original = color[:, :, beneath], alpha if alpha is None else alpha[:, :, beneath]
@@ -104,7 +104,7 @@ def filter_array(
     chain = _chain(recipe, 1.0)
     rows = replace(recipe, gray=False).rows((cells.shape[1], cells.shape[2], cells.shape[3]), cells.itemsize)
     finish = _Finish(recipe.range or Range.NONE, unit, unit, cells.dtype, bounded=recipe.range is Range.CLIP)
-    finish.summed = _summed(cells, recipe) if finish.choice is Range.MINMAX else 0.0
+    finish.heed(cells, recipe.layers)
     result = finish.tone(chain.run(cells, watch=watch))[..., 0]
     finish.extent.below = finish.extent.far_below = finish.extent.above = 0  # plain numbers know no limits
     if recipe.mix != 1:
@@ -140,7 +140,13 @@ class _Finish:
         self.extent = Extent()
         self.bounded = bounded and choice is not Range.NONE  # to what a picture holds
         self.whole = whole or self.extent  # what is stretched by minmax
-        self.summed = 0.0  # the greatest sum on the way to the values, of whose roundings minmax makes nothing
+        self.summed = 0.0
+
+    def heed(self, cells: Array, layers: Sequence[Layer]) -> None:
+        """Note the greatest sum that filters can make of cells, for ``minmax``: its roundings are no colours."""
+        if self.choice is Range.MINMAX and cells.size:
+            peak = max(float(np.fmax.reduce(cells, axis=None)), -float(np.fmin.reduce(cells, axis=None)))
+            self.summed = peak * prod(float(one.kernel.gains.max()) for one in layers if isinstance(one, Filter))
 
     def store(self, shape: tuple[int, ...], _dtype: np.dtype[Any]) -> Store:
         """A store that the engine fills in one go; not for ``minmax``, which must have seen all values first."""
@@ -174,12 +180,6 @@ class _Finish:
         if self.choice is Range.SIGNED:
             return Tone(gain=gain, divisor=2 * divisor, offset=self.white / 2, limits=limits)
         return Tone(self.choice is Range.ABS, gain, divisor, limits=limits if self.bounded else None)
-
-
-def _summed(cells: Array, recipe: Recipe) -> float:
-    """The greatest sum that the layers can make of cells, biases aside."""
-    peak = float(np.fmax.reduce(np.abs(cells, dtype=result_dtype(cells.dtype)), axis=None)) if cells.size else 0.0
-    return peak * prod(layer.gain for layer in recipe.layers)
 
 
 def _chain(recipe: Recipe, unit: float) -> Chain:

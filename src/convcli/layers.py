@@ -68,11 +68,6 @@ class Layer:
         return False
 
     @property
-    def gain(self) -> float:
-        """How much greater than the greatest cell a sum on the way to an output can be."""
-        return 1.0
-
-    @property
     def complete(self) -> bool:
         """Whether it has all the weights it needs to be run."""
         return True
@@ -173,11 +168,6 @@ class Filter(_Windowed):
         """No negative weight and a sum within 1e-3 of 1."""
         weights = self.kernel.weights
         return bool(self.kernel.combine is None and (weights >= 0).all() and abs(float(weights.sum()) - 1) <= 1e-3)
-
-    @property
-    def gain(self) -> float:
-        """The sum of the magnitudes of the weights."""
-        return float(abs(self.kernel.weights).sum(axis=(-2, -1)).max())
 
     def without_bias(self) -> "Filter":
         """The same, adding nothing."""

@@ -77,7 +77,7 @@ def read_stages(texts: list[str], folder: Path | None = None) -> Iterator[Stage]
 def _gain(layer: Layer) -> float:
     """How many times larger values can become, as far as that has to do with colours at all."""
     if isinstance(layer, Filter):
-        return max(1.0, float(abs(layer.kernel.weights).sum()))
+        return max(1.0, float(layer.kernel.gains.sum()))
     return math.inf if isinstance(layer, Conv | Dense) else 1.0
 
 

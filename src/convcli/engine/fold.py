@@ -34,10 +34,9 @@ def fold(
     folded = scratch(f"folded {axis}", _resized(cells, axis, outputs), cells.dtype) if out is None else out
     doublings, overlap = size.bit_length() - 1, ufunc is not np.add
     if size - 1 <= _doubling_passes(size, overlap) * stride:
-        first = _side_by_side(cells, axis, size, stride, dilation) if ufunc is np.add else 1
-        parts = [_taken(cells, axis, i * dilation, outputs, stride) for i in range(first - 1, size)]
-        if first > 1:
-            parts[0] = _summed(cells, first, stride, folded)
+        done = 0 if overlap else _side_by_side(cells, axis, size, stride, dilation)
+        parts = [_summed(cells, done, stride, folded)] if done else []
+        parts += [_taken(cells, axis, i * dilation, outputs, stride) for i in range(done, size)]
     else:
         parts, done, length = [], 0, (outputs - 1) * stride + (size - 1) * dilation + 1
         for level in range(doublings + 1):
@@ -67,9 +66,9 @@ def passes(size: int, stride: int) -> int:
 
 
 def _side_by_side(cells: Array, axis: int, size: int, stride: int, dilation: int) -> int:
-    """How many cells of a window BLAS is to add up in one pass: a stride of them, if it skips some in a long row."""
+    """How many cells of a window BLAS is to add up in one pass: a stride of them in a long row of numbers, or none."""
     row = axis == cells.ndim - 2 and cells.shape[-1] == dilation == 1 and cells.strides[-2] == cells.itemsize
-    return stride if row and 1 < stride < size and cells.dtype == np.float32 and cells.shape[axis] >= LONG else 1
+    return stride if row and 1 < stride < size and cells.dtype == np.float32 and cells.shape[axis] >= LONG else 0
 
 
 def _summed(cells: Array, count: int, stride: int, out: Array) -> Array:

@@ -10,7 +10,6 @@ from contextlib import suppress
 from functools import lru_cache
 from operator import index
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convcli.errors import ConvcliError
@@ -132,7 +131,7 @@ def _helpers() -> "tuple[ThreadPoolExecutor, list[int]]":
     return ThreadPoolExecutor(_most_helpers(), initializer=lambda: ids.append(threading.get_native_id())), ids
 
 
-_job = Lock()  # held by the one whose threads are told where to work
+_job = threading.Lock()  # held by the one whose threads are told where to work
 
 
 class _Places:
@@ -161,7 +160,7 @@ class _Places:
     def freed(self, queue: Iterator[Sequence[T]]) -> Iterator[T]:
         """The tasks for the calling thread, which goes where it likes after a while."""
         for tasks in queue:
-            if self._apart and time.monotonic() > self._until:
+            if time.monotonic() > self._until:
                 self.free()
             yield from tasks
 
@@ -216,7 +215,7 @@ class Shared:
 
     def __init__(self, take: Callable[[], Any], give: Callable[[Any], None]) -> None:
         self._take, self._give = take, give
-        self._lock, self._holders, self._before = Lock(), 0, None
+        self._lock, self._holders, self._before = threading.Lock(), 0, None
 
     def __enter__(self) -> None:
         with self._lock:

@@ -50,6 +50,12 @@ class Kernel:
         return self.weights.shape[-2], self.weights.shape[-1]
 
     @property
+    def gains(self) -> "NDArray[Any]":
+        """The sum of the magnitudes of each kernel's weights: how much greater than a cell its sums can be."""
+        sums: NDArray[Any] = abs(self.weights).sum(axis=(-2, -1))
+        return sums
+
+    @property
     def is_layer(self) -> bool:
         """Whether channels are summed."""
         return self.combine is None and self.weights.ndim > 2
