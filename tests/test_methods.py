@@ -1069,9 +1069,15 @@ def test_threads_start_apart_and_go_where_they_like_afterwards(placed):
 
 def test_long_work_is_not_held_where_it_began(placed, monkeypatch):
     monkeypatch.setattr(sharing, "APART", 0)
-    allowed, seen = os.sched_getaffinity(0), []
-    sharing.share(lambda tasks: seen.extend(os.sched_getaffinity(0) for _ in tasks), range(64), 2)
-    assert seen == [allowed] * 64
+    allowed, seen, barrier = os.sched_getaffinity(0), [], threading.Barrier(2)
+
+    def work(tasks):
+        for barrier in tasks:
+            barrier.wait(5)  # each has one
+            seen.append(os.sched_getaffinity(0))
+
+    sharing.share(work, [barrier, barrier], 2)
+    assert seen == [allowed] * 2
 
 
 def test_only_one_job_at_a_time_is_told_where_to_work(placed):
