@@ -439,6 +439,7 @@ def small_tiles(values=1, stretch=1, at_once=1):
         for module in (row_gemm, winograd):
             patch.setattr(module, "BLOCK", values)
         patch.setattr(row_gemm, "STRETCH", stretch)
+        patch.setattr(im2col, "SINGLE", stretch)
         patch.setattr(fft, "AT_ONCE", at_once)
         patch.setattr(fft, "BLOCK_BYTES", 2048)
         patch.setattr(problem, "MOST_VALUES", values)

@@ -14,6 +14,7 @@ from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
 VALUES = 1 << 19  # of a tile's columns
+SINGLE = 1 << 18  # of them at a time for one output: that product is as fast as memory, so they had better be in cache
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
@@ -24,13 +25,13 @@ def bind(problem: Problem, weight: Array) -> Runner:
     def run(block: Array, out: Array, scratch: Scratch) -> None:
         outputs, rows, columns, pitch = out.shape
         plane, line, column, value = block.strides
-        step = max(1, VALUES // (depth(problem) * columns * pitch))
+        step = stretch(problem, columns)
+        shifts = plane, dy * line, dx * column, sy * line, sx * column, value
+        windows = as_strided(block, (*weight.shape[1:], rows, columns, pitch), shifts)
         for top in range(0, rows, step):
-            target = out[:, top : top + step]
-            shape = *weight.shape[1:], *target.shape[1:]
-            shifts = plane, dy * line, dx * column, sy * line, sx * column, value
-            cells = scratch("columns", shape, out.dtype)
-            cells[...] = as_strided(block[:, top * sy :], shape, shifts)
+            target, under = out[:, top : top + step], windows[:, :, :, top : top + step]
+            cells = scratch("columns", under.shape, out.dtype)
+            cells[...] = under
             flat = target.reshape(outputs, -1)
             multiply(matrix, cells.reshape(matrix.shape[1], -1), flat)
             if not np.may_share_memory(flat, target):  # the tile does not span whole rows, so that was a copy
@@ -43,6 +44,12 @@ def depth(problem: Problem) -> int:
     """Numbers under a window."""
     kh, kw = problem.window.kernel
     return problem.channels * kh * kw
+
+
+def stretch(problem: Problem, columns: int) -> int:
+    """Output rows at a time."""
+    values = SINGLE if problem.outputs == 1 else VALUES
+    return max(1, values // (depth(problem) * columns * problem.pitch))
 
 
 def tile(problem: Problem) -> Pair:
@@ -67,9 +74,9 @@ def calls(_problem: Problem) -> float:
 
 
 def memory(problem: Problem) -> int:
-    """The columns of a tile."""
+    """The columns of a stretch."""
     rows, columns = tile(problem)
-    return depth(problem) * rows * columns * problem.pitch * problem.itemsize
+    return depth(problem) * min(rows, stretch(problem, columns)) * columns * problem.pitch * problem.itemsize
 
 
 METHOD = Method("im2col", bind, refuses_integers, tile, cost, calls, memory, grid=True)
