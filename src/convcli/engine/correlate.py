@@ -50,6 +50,11 @@ class Correlation(NamedTuple):
         outputs = self.groups if self.combine else self.weight.shape[0]
         return (self.cells.shape[0], outputs, *self.window.output, self.cells.shape[4])
 
+    def turned(self) -> "Correlation":
+        """The same with rows and columns exchanged."""
+        cells, weight = self.cells.swapaxes(2, 3), self.weight.swapaxes(2, 3)
+        return self._replace(cells=cells, weight=weight, window=self.window.turned(), whole=None)
+
     def problem(self, integer: bool = False) -> Problem:
         """What the planner needs to know; ``integer`` promises exact sums however large."""
         n, _, _, _, pitch = self.cells.shape
@@ -116,7 +121,7 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
     return plan
 
 
-Tile = tuple[int, int, slice, slice]  # item, group, output rows and columns
+Tile = tuple[bool, int, int, slice, slice]  # whether rows and columns are exchanged, item, group, rows, columns
 
 
 class _Run:
@@ -138,6 +143,12 @@ class _Run:
         """Those of a method that suits all numbers."""
         return self._bind(row_gemm.METHOD)
 
+    @cached_property
+    def turned(self) -> "_Run":
+        """The same with rows and columns exchanged."""
+        problem = self.problem._replace(window=self.ask.window.turned())
+        return _Run(self.ask.turned(), self.store.turned(), problem, self.method)
+
     def _bind(self, method: Method) -> list[Runner]:
         """A runner for each group, the same where all have one kernel."""
         first, *rest = self.weights
@@ -158,15 +169,16 @@ class _Run:
             for top in range(0, height, rows):
                 for left in range(inner.start, inner.stop, columns):
                     right = min(left + columns, inner.stop)
-                    yield item, group, slice(top, min(top + rows, height)), slice(left, right)
+                    yield False, item, group, slice(top, min(top + rows, height)), slice(left, right)
             for side in (slice(0, inner.start), slice(inner.stop, width)):
                 if side.start < side.stop:
-                    yield item, group, slice(0, height), side
+                    yield True, item, group, side, slice(0, height)
 
     def _inner_columns(self, columns: int) -> slice:
         """Output columns to be tiled, all but those at the sides if these are better done apart.
 
-        Where a tile is as wide as a large picture but for the pads, and copied only for them.
+        Where a tile is as wide as a large picture but for the pads, and copied only for them. Sides are turned, for
+        their rows to be long.
         """
         window, cells = self.ask.window, self.ask.cells
         width, stride, before = window.output[1], window.stride[1], window.pads[1][0]
@@ -178,8 +190,8 @@ class _Run:
     def __call__(self, tiles: Iterator[Tile]) -> None:
         """Compute tiles as they come, in this thread."""
         with borrowed_scratch() as scratch, np.errstate(all="ignore"):  # IEEE arithmetic makes an overflow an Inf
-            for tile in tiles:
-                self.compute(*tile, scratch)
+            for turned, item, group, rows, columns in tiles:
+                (self.turned if turned else self).compute(item, group, rows, columns, scratch)
 
     def compute(self, item: int, group: int, rows: slice, columns: slice, scratch: Scratch) -> None:
         """One tile, from its border to its place in the store."""

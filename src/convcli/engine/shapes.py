@@ -36,6 +36,11 @@ class Window(NamedTuple):
         reached = [self.span(axis, 0, self.output[axis])[1] - self.pads[axis][0] for axis in (0, 1)]
         return max(0, self.size[0] - reached[0]), max(0, self.size[1] - reached[1])
 
+    def turned(self) -> "Window":
+        """The same with rows and columns exchanged."""
+        size, kernel, stride, dilation, pads, output = (pair[::-1] for pair in self)
+        return Window(size, kernel, stride, dilation, pads, output)  # type: ignore[arg-type]
+
     def span(self, axis: int, first: int, last: int) -> Pair:
         """The padded input rows (axis 0) or columns (1) that the outputs ``first`` to ``last`` - 1 look at."""
         return first * self.stride[axis], (last - 1) * self.stride[axis] + self.effective[axis]

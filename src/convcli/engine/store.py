@@ -99,8 +99,14 @@ class Store:
         self.extent, self.unit = extent, unit
 
     def direct(self, dtype: np.dtype[Any]) -> bool:
-        """Whether values of ``dtype`` may be written straight into the array."""
-        return self.extent is None and self.tone == PLAIN and dtype == self.array.dtype
+        """Whether values of ``dtype`` may be written straight into the array, a row of which lies in one piece."""
+        _, _, _, column, value = self.array.strides
+        in_rows = value == self.array.itemsize and column == value * self.array.shape[4]
+        return self.extent is None and self.tone == PLAIN and dtype == self.array.dtype and in_rows
+
+    def turned(self) -> "Store":
+        """The same with rows and columns exchanged: what is put there lands here."""
+        return Store(self.array.swapaxes(2, 3), tone=self.tone, extent=self.extent, unit=self.unit)
 
     def put(self, place: tuple[Any, ...], values: Array, span: Span | None = None) -> None:
         """Store finished values, which are used up on the way, ``span`` being what is known of them."""
