@@ -39,6 +39,7 @@ def calls_of(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     ],
 )
 def test_pieces_make_up_the_product(monkeypatch, rows, depth, width, dtype):
+    monkeypatch.setattr(blas, "copies", lambda: False)
     matrix = RNG.integers(-9, 10, (rows, depth)).astype(dtype)
     picture = RNG.integers(-9, 10, (depth + 2, width + 7)).astype(dtype)
     windows = np.lib.stride_tricks.sliding_window_view(picture, depth, axis=0)[:, 3 : 3 + width].swapaxes(1, 2)
@@ -55,6 +56,25 @@ def test_pieces_make_up_the_product(monkeypatch, rows, depth, width, dtype):
     if len(shapes) == 2:
         pieces = -(-width // shapes[0][2])
         assert (shapes[0][2] - 64) * pieces < width  # no piece could be shorter
+
+
+def test_blas_that_copies_is_given_the_whole_product(monkeypatch):
+    monkeypatch.setattr(blas, "copies", lambda: True)
+    shapes = calls_of(monkeypatch)
+    blas.multiply(np.ones((21, 21)), np.ones((3, 21, 4000)), np.ones((3, 21, 4000)))
+    assert shapes == [(21, 21, 4000)]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "copies"),
+    [("X86_V3", True), ("AVX2", True), ("NEON ASIMD", True), ("X86_V4", False), ("AVX512F AVX512_SKX", False)],
+)
+def test_the_vectors_that_numpy_adds_with_tell_of_blas(monkeypatch, vectors, copies):
+    told = {"add": {"fff": {"current": vectors, "available": "X86_V4 X86_V3 baseline(X86_V2)"}}}
+    monkeypatch.setattr(np.lib.introspect, "opt_func_info", lambda **_: told)
+    assert blas.copies.__wrapped__() == copies
+    monkeypatch.setattr(np.lib.introspect, "opt_func_info", lambda **_: {})
+    assert blas.copies.__wrapped__()
 
 
 def test_each_of_several_matrices_meets_its_own_cells():

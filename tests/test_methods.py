@@ -19,13 +19,13 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import convcli
 import oracle
-from convcli.engine import correlate, pad, plan, pool, problem, scratch, shapes
+from convcli.engine import blas, correlate, pad, plan, pool, problem, scratch, shapes
 from convcli.engine import threads as sharing
 from convcli.engine.conv import picture_filter
 from convcli.engine.methods import METHODS, box_sum, fft, im2col, row_gemm, separable, shift_add, winograd
 from convcli.engine.pad import Border
 from convcli.engine.scratch import Scratch
-from convcli.engine.store import Store
+from convcli.engine.store import Extent, Store
 from convcli.errors import ConvcliError
 from convcli.words import Boundary
 
@@ -446,6 +446,16 @@ def small_tiles(values=1, stretch=1, at_once=1):
         yield
 
 
+@pytest.fixture(params=[False, True], ids=["in place", "copied"])
+def either_blas(request, monkeypatch):
+    """BLAS that multiplies matrices where they lie, and one that copies them: to each its own layout of the work."""
+    for module in (blas, row_gemm, separable):
+        monkeypatch.setattr(module, "copies", lambda: request.param)
+    plan._plan.cache_clear()
+    yield
+    plan._plan.cache_clear()
+
+
 @pytest.fixture
 def tiny():
     with small_tiles():
@@ -480,7 +490,7 @@ WALKS = [
 @each_method
 @pytest.mark.parametrize("walk", WALKS, ids=range(len(WALKS)))
 @pytest.mark.parametrize("tiles", TILES)
-def test_small_tiles_leave_no_seams(tiles, method, walk):
+def test_small_tiles_leave_no_seams(either_blas, tiles, method, walk):
     kernels = [np.full((3, 3), 2), np.full((4, 5), -1)]
     if method != "box-sum":
         kernels += [SMOOTH, SMOOTH[:, ::-1], np.array([[1, 0, 2], [0, 0, 0], [-1, 0, -2]])]
@@ -501,7 +511,7 @@ def test_small_tiles_leave_no_seams(tiles, method, walk):
 @each_method
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1), (1, 3)])
 @pytest.mark.parametrize("shared", [False, True], ids=["stacks", "columns"])
-def test_a_runner_takes_any_part_of_a_tile(poisoned, method, stride, shared):
+def test_a_runner_takes_any_part_of_a_tile(poisoned, either_blas, method, stride, shared):
     outputs, channels, pitch = (1, 1, 2) if shared else (3, 1 if method == "separable" else 2, 2)
     kernel = np.full((3, 2), 2) if method == "box-sum" else SMOOTH[:, :2]
     if not takes(method, kernel, stride):
@@ -556,6 +566,37 @@ def test_the_quick_definition_is_the_plain_loops(walk, kernel):
     np.testing.assert_array_equal(whole(x, kernel, **walk), want)
 
 
+@pytest.mark.parametrize("kernel", [DENSE, RNG.integers(-9, 10, (5, 4)), SMOOTH], ids=["dense", "wide", "rank 1"])
+@pytest.mark.parametrize("walk", [*WALKS[1:], {"stride": (2, 3), "padding": "full", "keep_size": True}])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_sides_are_done_apart(either_blas, monkeypatch, kernel, walk, dtype, spoilt):
+    """The same numbers as within a tile, spoilt ones in their windows alone, and a range that heeds them."""
+    monkeypatch.setattr(correlate, "WORTH_SIDES", 0)
+    kernel = kernel if dtype == np.uint8 else kernel / 7
+    cells = WIDE_FLOATS.copy()
+    if spoilt:
+        cells[3::20, [0, 1, -1], 0] = np.nan
+    ask = picture_filter(cells, kernel, **({"padding": "same", "boundary": "reflect"} | walk), bias=0.5)
+    extent, out = Extent(), np.full(ask.shape, 99, dtype)
+    run = correlate._Run(ask, Store(out, extent=extent), ask.problem(), row_gemm.METHOD)
+    tiles = list(run.tiles(4))
+    assert [turned for turned, *_ in tiles].count(True) >= (1 if 3 in walk.values() else 2)
+    run(iter(tiles))
+    with np.errstate(invalid="ignore"):
+        want = whole(cells, kernel, **walk) + 0.5
+    if dtype == np.uint8:
+        np.testing.assert_allclose(out[0, 0], np.clip(np.rint(np.nan_to_num(want)), 0, 255), atol=1)
+    else:
+        assert_near(out[0, 0], want, reach_of(WIDE_FLOATS, kernel[None]))
+    plain = np.full(ask.shape, 99, dtype)  # written to without a detour
+    correlate._Run(ask, Store(plain), ask.problem(), row_gemm.METHOD)(iter(tiles))
+    np.testing.assert_array_equal(plain, out)
+    assert extent.count == out.size
+    assert extent.minimum == pytest.approx(np.nanmin(want), rel=1e-4)
+    assert extent.maximum == pytest.approx(np.nanmax(want), rel=1e-4)
+
+
 @each_method
 @pytest.mark.parametrize("boundary", ["reflect", "wrap", -2])
 def test_tiles_that_lie_wholly_in_the_border(tiny, method, boundary):
@@ -593,7 +634,7 @@ def test_any_part_of_a_padded_picture(size, pads, boundary, dtype, data):
 
 
 @each_method
-def test_small_tiles_of_layers(tiny, method):
+def test_small_tiles_of_layers(tiny, either_blas, method):
     outputs, channels = (2, 2) if method == "separable" else (4, 3)
     x = RNG.integers(-99, 100, (2 * channels, 70, 40)).astype(np.int8 if method == "winograd" else np.int16)
     factors = RNG.integers(-9, 10, (outputs, channels, 1, 1))
@@ -714,7 +755,7 @@ def test_only_what_is_spoilt_is_multiplied_again(poisoned, monkeypatch, value, p
 @each_method
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kernel", [SMOOTH / 9, np.full((3, 3), 0.1), DENSE / 9, np.zeros((3, 3))], ids=list("sbdz"))
-def test_spoilt_cells_in_every_tile(tiny, method, kernel, value):
+def test_spoilt_cells_in_every_tile(tiny, either_blas, method, kernel, value):
     clean = WIDE_FLOATS[:48, :50]
     spoilt = clean.copy()
     places = np.s_[5::13, 3::9, 0]
@@ -828,7 +869,7 @@ class Measured(Scratch):
 @pytest.mark.parametrize("stride", [1, (4, 2), 3])
 @pytest.mark.parametrize("dilation", [1, (1, 2), 2])
 @pytest.mark.parametrize("size", [(13, 13), (3, 13)])
-def test_a_thread_works_in_the_memory_that_its_plan_names(monkeypatch, spoilt, stride, dilation, size):
+def test_a_thread_works_in_the_memory_that_its_plan_names(monkeypatch, either_blas, spoilt, stride, dilation, size):
     x = RNG.standard_normal((2, 200, 220)).astype(np.float32)
     if spoilt:
         x[1, 100, 100] = np.nan
@@ -1335,6 +1376,17 @@ def test_a_helper_that_is_busy_keeps_nothing_of_those_who_did_not_wait_for_it():
     finally:
         free.set()
         holder.join()
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16])
+@pytest.mark.parametrize("count", [1, 2, 7, 16, 100, 1001])
+def test_tasks_are_taken_in_ever_shorter_runs(count, threads):
+    runs = sharing._runs(range(count), threads)
+    assert [task for run in runs for task in run] == list(range(count))
+    lengths = [len(run) for run in runs]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] == max(1, count // (4 * threads))
+    assert set(lengths[-4 * threads :]) == {1}
 
 
 def test_work_is_done_where_no_thread_can_be_started(monkeypatch):

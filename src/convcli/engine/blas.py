@@ -1,5 +1,6 @@
 """Matrix products, in pieces of a size that BLAS is fastest with."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,18 @@ SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS with AVX-512 rea
 PIECE = 64  # columns of a step of its: it is slower with other than multiples of them
 
 
+@lru_cache(maxsize=1)
+def copies() -> bool:
+    """Whether BLAS copies small matrices, too, before it multiplies them, all but a vector times a matrix.
+
+    OpenBLAS does where there is no AVX-512, with which NumPy would add.
+    """
+    from numpy.lib.introspect import opt_func_info
+
+    targets = opt_func_info(func_name="^add$", signature="float32").get("add", {}).values()
+    return not any(name in target["current"] for target in targets for name in ("AVX512", "X86_V4"))
+
+
 def multiply(matrix: Array, cells: Array, out: Array) -> None:
     """``matrix`` ``(..., M, K)`` times ``cells`` ``(..., K, N)`` into ``out`` ``(..., M, N)``.
 
@@ -19,7 +32,7 @@ def multiply(matrix: Array, cells: Array, out: Array) -> None:
     """
     rows, depth = matrix.shape[-2:]
     width, most = cells.shape[-1], SMALL_PRODUCT // max(1, rows * depth) // PIECE * PIECE
-    if not 0 < most < width:
+    if copies() or not 0 < most < width:
         np.matmul(matrix, cells, out=out)
         return
     count = -(-width // most)

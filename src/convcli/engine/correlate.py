@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 FLOAT32_EXACT, FLOAT64_EXACT, INT64_EXACT = 2**24, 2**53, 2**63  # integers below these are held exactly
 WORTH_THREADS = 1.3e-3  # seconds of estimated work below which waiting for each other costs threads more than they save
-LEAST_SHARES, SHARE = 4, 2.5e-3  # for threads to find: one for so many seconds of estimated work, but not fewer
+LEAST_SHARES, SHARE = 4, 2.5e-3  # for threads to find: one for so many seconds of estimated work, but not fewer; even
 WORTH_SIDES = 1 << 18  # outputs of a plane above which its sides may be tiles of their own
 SURELY_FINITE = 1e30  # a sum so far from overflow, in whatever order it is added up
 RANKED_KERNELS = 4  # of a weight: with more of them a search for columns and rows takes longer than it saves
@@ -61,13 +61,13 @@ class Correlation(NamedTuple):
         outputs, channels, kh, kw = self.weight.shape
         dtype, bound = self._arithmetic(integer)
         kernels = _cast(self.weight, np.dtype(dtype)).reshape(-1, kh, kw)
-        if (kernels == kernels[0]).all():  # one kernel over every channel
+        if _alike(kernels):  # one kernel over every channel
             kernels = kernels[:1]
         rank = 0
         if dtype in ("float32", "float64") and len(kernels) <= RANKED_KERNELS:
             ranks = [separable.rank(kernel, bound is not None) for kernel in kernels]
             rank = max(ranks) if all(ranks) else 0
-        uniform = bool((kernels == kernels[:, :1, :1]).all())
+        uniform = _alike(kernels[0].ravel()) and bool((kernels == kernels[:, :1, :1]).all())
         problem = Problem(
             n * self.groups, channels, outputs // self.groups, pitch, self.window, dtype, 0, rank, uniform, bound
         )
@@ -116,7 +116,7 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
         return plan
     seconds = next(one.seconds for one in plan.candidates if one.method == plan.method)
     run = _Run(ask, store, problem, METHODS[plan.method])
-    shares = max(LEAST_SHARES, int(seconds / SHARE)) if seconds > WORTH_THREADS else 1
+    shares = max(LEAST_SHARES, 2 * int(seconds / (2 * SHARE))) if seconds > WORTH_THREADS else 1
     share(run, list(run.tiles(shares)), workers if shares > 1 else 1)
     return plan
 
@@ -131,7 +131,7 @@ class _Run:
         self.ask, self.store, self.problem, self.method = ask, store, problem, method
         self.dtype = np.dtype(method.dtype(problem))
         self.border = Border(ask.window.size, ask.window.pads, ask.boundary)
-        self.weights = list(_cast(ask.weight, self.dtype).reshape(ask.groups, problem.outputs, *ask.weight.shape[1:]))
+        self.weights = _cast(ask.weight, self.dtype).reshape(ask.groups, problem.outputs, *ask.weight.shape[1:])
         self.runners = self._bind(method)
         self.bias = None if ask.bias is None else _cast(ask.bias[:, None, None, None], self.dtype)
         span = ask.span()
@@ -151,9 +151,8 @@ class _Run:
 
     def _bind(self, method: Method) -> list[Runner]:
         """A runner for each group, the same where all have one kernel."""
-        first, *rest = self.weights
-        if rest and all((weight == first).all() for weight in rest):
-            return [method.bind(self.problem, first)] * len(self.weights)
+        if _alike(self.weights):
+            return [method.bind(self.problem, self.weights[0])] * len(self.weights)
         return [method.bind(self.problem, weight) for weight in self.weights]
 
     def tiles(self, shares: int) -> Iterator[Tile]:
@@ -225,6 +224,11 @@ def _combined(responses: Array, combine: Combine, bound: int | None) -> Array:
     return np.asarray(np.sqrt(total, out=total))
 
 
+def _alike(values: Array) -> bool:
+    """Whether all along the first axis are the same; of most that are not the last tells."""
+    return bool(np.all(values[-1] == values[0]) and np.all(values == values[0]))
+
+
 def _integral(values: Array) -> bool:
     return values.dtype.kind in "iu" or bool((values == np.rint(values)).all())
 
@@ -241,4 +245,4 @@ def _cast(weight: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.kind == "O":
         return np.array([int(one) for one in weight.flat], object).reshape(weight.shape)
     with np.errstate(over="ignore"):
-        return weight.astype(dtype)
+        return weight.astype(dtype, copy=False)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-RUNS_PER_THREAD = 4  # of tasks in a row: threads of unequal speed even out
+RUNS_PER_THREAD = 4  # of equal length that the tasks that are left would make
 APART = 0.05  # seconds in which they are kept apart; the system has parted them by then
 
 _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -75,7 +75,7 @@ def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int)
     """``work`` in this and other threads, no more than there are cores, each taking the next few tasks as it gets to
     them.
 
-    A few in a row where there are many, so that threads seldom write side by side: the first touch of a page of memory
+    A few in a row while there are many, so that threads seldom write side by side: the first touch of a page of memory
     would cost both.
     """
     threads = min(threads, len(tasks), 1 + _most_helpers())
@@ -85,8 +85,7 @@ def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int)
         return
     from concurrent.futures import Future, wait
 
-    run = max(1, len(tasks) // (threads * RUNS_PER_THREAD))
-    queue = iter([tasks[first : first + run] for first in range(0, len(tasks), run)])
+    queue = iter(_runs(tasks, threads))
     offer, others = [work], list[Future[None]]()
     with single_blas:
         places = _Places()
@@ -106,6 +105,15 @@ def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int)
             offer.clear()  # those called off wait until a helper is free, and would keep the arrays
         for other in begun:
             other.result()
+
+
+def _runs(tasks: Sequence[T], threads: int) -> list[Sequence[T]]:
+    """Tasks in a row to be taken together: ever fewer, for all to end at about the same time."""
+    runs, first = list[Sequence[T]](), 0
+    while first < len(tasks):
+        runs.append(tasks[first : first + max(1, (len(tasks) - first) // (threads * RUNS_PER_THREAD))])
+        first += len(runs[-1])
+    return runs
 
 
 def _take(offer: Sequence[Callable[[Iterator[T]], None]], queue: Iterator[Sequence[T]], places: "_Places") -> None:

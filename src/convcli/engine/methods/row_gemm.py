@@ -19,7 +19,7 @@ from math import gcd, isfinite
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from convcli.engine.blas import multiply
+from convcli.engine.blas import copies, multiply
 from convcli.engine.costs import copy_cost, gemm_cost
 from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, refuses_integers
 from convcli.engine.scratch import Scratch
@@ -28,6 +28,7 @@ from convcli.engine.shapes import Pair
 BLOCK = 1 << 20  # values of a tile's input
 STRETCH = 1 << 20  # values of responses or stacks at a time: they are used while in cache
 STACKED_COLUMNS = 3  # of a kernel, up to which stacks are faster than responses to its columns
+COPIED_COLUMNS = 6  # the same of a single output where BLAS copies
 STACKED_STRIDES = 1.5  # the same under a stride, as a multiple of it
 
 
@@ -158,7 +159,8 @@ def stacked(problem: Problem) -> bool:
     (_, sx), (_, dx) = problem.window.stride, problem.window.dilation
     many = problem.channels > 1 or problem.outputs > 2
     if sx == 1 or many:
-        return many or problem.window.kernel[1] <= STACKED_COLUMNS
+        most = COPIED_COLUMNS if copies() and problem.outputs == 1 else STACKED_COLUMNS
+        return many or problem.window.kernel[1] <= most
     return dx > 1 or problem.window.kernel[1] <= (STACKED_STRIDES * sx if problem.pitch == 1 else sx)
 
 
@@ -176,8 +178,8 @@ def copied(problem: Problem) -> int:
 
 
 def rows_at_once(problem: Problem) -> int:
-    """Output rows of a product with stacks."""
-    return 2 if problem.outputs == 1 and problem.window.kernel[0] > row_step(problem) else 1
+    """Output rows of a product with stacks: two of a single output, unless BLAS copies all but a matrix of one row."""
+    return 2 if problem.outputs == 1 and problem.window.kernel[0] > row_step(problem) and not copies() else 1
 
 
 def stretch(problem: Problem, columns: int) -> int:
@@ -197,7 +199,7 @@ def tile(problem: Problem) -> Pair:
 
 
 def cost(problem: Problem) -> float:
-    """A product for each row, and the passes over responses or stacks."""
+    """A product for each row, the passes over responses or stacks, and of many channels the weight as a matrix."""
     (kh, kw), sx, size = problem.window.kernel, problem.window.stride[1], problem.itemsize
     rows, columns, pitch = problem.planes * problem.window.output[0], problem.window.output[1], problem.pitch
     length = columns * pitch
@@ -211,7 +213,8 @@ def cost(problem: Problem) -> float:
     stacks = 0 if kh == kw == sx == 1 else rows * length * copied(problem) * again
     depth = ((tall - 1) * down + kh) * kw * problem.channels
     products = gemm_cost(rows / tall, tall * problem.outputs, depth, length, size)
-    return products + copy_cost(stacks, columns, pitch, sx, size)
+    laid_out = copy_cost(problem.outputs * problem.channels * kh * kw, kw, 1, 1, size)
+    return products + laid_out + copy_cost(stacks, columns, pitch, sx, size)
 
 
 def calls(problem: Problem) -> float:

@@ -10,7 +10,7 @@ from math import gcd
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from convcli.engine.blas import multiply
+from convcli.engine.blas import copies, multiply
 from convcli.engine.costs import COSTS, VECTOR, gemm_cost
 from convcli.engine.problem import (
     LARGEST_SUM,
@@ -31,6 +31,7 @@ VALUES = 1 << 19  # of a block
 ROWS = 128  # of it at least: products with columns gain from many
 MOST_TERMS = 16
 LONG = 24  # columns of a kernel, above which interleaved values are taken apart
+COPIED = 96  # bytes of a row that OpenBLAS's kernels for AVX2 multiply at once
 Term = tuple[Array, Array]  # a column (kh,) and a row (kw,)
 
 
@@ -168,9 +169,11 @@ def block_rows(problem: Problem) -> int:
 
 
 def block_columns(problem: Problem) -> int:
-    """Output columns of the band from the right: of interleaved values as many as fill a vector."""
-    spread = values_spread(problem)
-    return min(problem.window.output[1], max(1, VECTOR // (problem.itemsize * spread)) if spread > 1 else 16)
+    """Output columns of the band from the right: of interleaved values as many as fill a vector, or what BLAS makes of
+    copies at once.
+    """
+    spread, values = values_spread(problem), (COPIED if copies() else VECTOR) // problem.itemsize
+    return min(problem.window.output[1], max(1, values // spread) if spread > 1 else 16)
 
 
 def values_spread(problem: Problem) -> int:

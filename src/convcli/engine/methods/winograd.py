@@ -23,6 +23,7 @@ from convcli.engine.shapes import Pair
 BLOCK = 1 << 19  # values of a tile's input
 VALUES = 1 << 19  # of shifted sums at a time, unless two rows have more
 NARROWEST = 64  # columns of a tile
+SUMS = 9  # of a kernel's rows, and copies of them
 LARGEST_EXACT = {"float32": 2**21, "float64": 2**50}  # an eighth of what these hold exactly
 BEFORE = [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]  # times d: what the kernel's sums multiply
 AFTER = [[1, 1, 1, 0], [0, 1, -1, -1]]  # times m: two rows
@@ -88,7 +89,7 @@ def tile(problem: Problem) -> Pair:
 
 
 def cost(problem: Problem) -> float:
-    """Four products for each pair of rows, the sums before and after them, and shifted copies."""
+    """Four products for each pair of rows, the sums before and after them, shifted copies, and the kernel's sums."""
     columns, depth, size = tile(problem)[1], problem.channels * problem.window.kernel[1], problem.itemsize
     length, pitch, stride = columns * problem.pitch, problem.pitch, problem.window.stride[1]
     pairs = problem.values / (2 * problem.outputs * length)
@@ -98,6 +99,7 @@ def cost(problem: Problem) -> float:
         + gemm_cost(pairs * problem.channels, 4, 4, length * stride, size)
         + gemm_cost(pairs * problem.outputs, 2, 4, length, size)
         + copy_cost(4 * pairs * depth * length, columns, pitch, stride, size)
+        + copy_cost(SUMS * problem.outputs * depth, problem.window.kernel[1], 1, 1, size)
     )
 
 
