@@ -160,9 +160,9 @@ class _Run:
         are about as many as ``shares``: not by the number of threads, since BLAS may round by the size of a product.
         """
         (height, width), (rows, columns) = self.ask.window.output, self.method.tile(self.problem)
-        if shares > 1 and not self.method.grid:
-            fair = -(-self.problem.planes * height // shares)
-            rows = min(rows, max(fair, self.ask.window.effective[0]))
+        if shares > 1 and not self.method.fixed:
+            fair = max(-(-self.problem.planes * height // shares), self.ask.window.effective[0])
+            rows = min(rows, fair + fair % 2)  # some methods take them by twos
         inner = self._inner_columns(columns)
         for item, group in np.ndindex(self.ask.shape[0], self.ask.groups):
             for top in range(0, height, rows):

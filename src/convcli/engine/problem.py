@@ -73,8 +73,8 @@ class Method(NamedTuple):
     and out. A block of floats that does not ``suit`` a method is left to one that suits all: a NaN or an Inf would
     reach outputs whose window does not hold it, or a product of one with 0 would be left out.
 
-    With ``views``, a block had better be a view of the picture than a copy: the method reads it once. With ``grid``,
-    where a tile begins changes how its sums are rounded, so that tiles must not depend on the number of threads.
+    With ``views``, a block had better be a view of the picture than a copy: the method reads it once. With ``fixed``, a
+    lower tile would cost as much as a whole one.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Method(NamedTuple):
     suits: Callable[[Array], bool] = lambda _block: True
     dtype: Callable[[Problem], str] = lambda problem: problem.dtype
     views: bool = False
-    grid: bool = False
+    fixed: bool = False
 
 
 def remembered(look: Callable[[Array, *Ts], T]) -> Callable[[Array, *Ts], T]:

@@ -150,4 +150,4 @@ def even(block: Array) -> bool:
     return bool(energies.max() <= limit or max(block.max(), -block.min()) ** 2 <= limit)
 
 
-METHOD = Method("fft", bind, refuses, tile, cost, calls, memory, suits=even, dtype=dtype, grid=True)
+METHOD = Method("fft", bind, refuses, tile, cost, calls, memory, suits=even, dtype=dtype, fixed=True)

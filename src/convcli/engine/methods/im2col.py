@@ -79,4 +79,4 @@ def memory(problem: Problem) -> int:
     return depth(problem) * min(rows, stretch(problem, columns)) * columns * problem.pitch * problem.itemsize
 
 
-METHOD = Method("im2col", bind, refuses_integers, tile, cost, calls, memory, grid=True)
+METHOD = Method("im2col", bind, refuses_integers, tile, cost, calls, memory)

@@ -33,7 +33,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
     """Add up the kernel's rows once; an odd row that is left over is done by ``im2col``, as are enormous weights."""
     sx, dx = problem.window.stride[1], problem.window.dilation[1]
     outputs, channels, _, kw = weight.shape
-    g0, g1, g2 = weight.transpose(2, 0, 1, 3)
+    g0, g1, g2 = np.ascontiguousarray(weight.transpose(2, 0, 1, 3))
     even, odd = (g0 + g2) / 2, g1 / 2
     matrices = np.stack([g0, even + odd, even - odd, g2]).reshape(4, outputs, channels * kw)
     before, after = np.array(BEFORE, weight.dtype), np.array(AFTER, weight.dtype)
@@ -120,4 +120,4 @@ def memory(problem: Problem) -> int:
     return sums * problem.itemsize + max(row * problem.itemsize, im2col.memory(problem))
 
 
-METHOD = Method("winograd", bind, refuses, tile, cost, calls, memory, suits=modest, grid=True)
+METHOD = Method("winograd", bind, refuses, tile, cost, calls, memory, suits=modest)
