@@ -4,10 +4,10 @@
 
 ``regret`` draws 200 problems log-uniformly (sizes, kernels, channels, dtypes, strides; seed 0), runs every method that
 can do them on one thread, in turn, and prints quantiles of time(auto) / min(all methods), each the minimum of
-interleaved medians of five. ``fit`` draws others, and prints the constants of ``src/convcli/engine/costs.py`` that make
-the estimates come nearest to the times. An estimate is linear in the constants, so that the work a constant stands for
-is the estimate with that constant 1 and the others 0; the fit is non-negative least squares of relative errors. Let
-nothing else run meanwhile.
+interleaved medians of five. ``fit`` draws others, and prints the constants of ``src/convcli/engine/costs.py``, those
+for this machine's BLAS, that make the estimates come nearest to the times. An estimate is linear in the constants, so
+that the work a constant stands for is the estimate with that constant 1 and the others 0; the fit is non-negative least
+squares of relative errors. Let nothing else run meanwhile.
 """
 
 import os

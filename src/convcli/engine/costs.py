@@ -1,35 +1,44 @@
 """What a step of work costs, in seconds, on one thread.
 
-From ``benchmarks/planner.py fit``, November 2026: two cores of an AMD EPYC of family 25, NumPy 2.4 with OpenBLAS 0.3.31
-(SkylakeX kernels). Only their ratios matter to the planner; their seconds tell what is worth threads.
+From ``benchmarks/planner.py fit``, November 2026: AMD EPYCs of family 25, NumPy 2.4 with OpenBLAS 0.3.31, one with
+AVX-512 (SkylakeX kernels) and one without (Haswell kernels, which copy what they multiply). Only their ratios matter to
+the planner; their seconds tell what is worth threads.
 """
 
-COSTS = {  # seconds for each byte of a value, unless it says "start", "call" or "run"
-    "start": 1.1e-04,
-    "tile.call": 7.5e-05,
-    "tile.cell": 6.7e-11,
-    "tile.result": 2.7e-11,
-    "numpy.call": 2.1e-06,
-    "copy.value": 5.9e-12,
-    "copy.run": 5.5e-09,
-    "copy.strided": 5.4e-11,
-    "shift_add.tap": 5.7e-11,
-    "shift_add.strided": 1.2e-10,
-    "gemm.product": 6.2e-12,
-    "gemm.read": 1.5e-11,
-    "gemm.call": 1.7e-07,
-    "box_sum.pass": 6.4e-11,
-    "fft.step": 5.0e-11,
-    "fft.product": 6.8e-11,
+from convcli.engine.blas import copies
+
+FITTED = {  # without and with copies; seconds for each byte of a value, unless it says "start", "call" or "run"
+    "start": (1.1e-04, 1.9e-04),
+    "tile.call": (7.5e-05, 1.4e-04),
+    "tile.cell": (6.7e-11, 4.2e-11),
+    "tile.result": (2.7e-11, 4.7e-11),
+    "numpy.call": (2.1e-06, 3.0e-06),
+    "copy.value": (5.9e-12, 2.6e-12),
+    "copy.run": (5.5e-09, 7.5e-09),
+    "copy.strided": (5.4e-11, 4.2e-11),
+    "shift_add.tap": (5.7e-11, 7.5e-11),
+    "shift_add.strided": (1.2e-10, 1.7e-10),
+    "gemm.product": (6.2e-12, 5.8e-12),
+    "gemm.read": (1.5e-11, 6.6e-11),
+    "gemm.write": (0.0e00, 5.5e-11),
+    "gemv.value": (2.1e-11, 2.2e-11),
+    "gemm.call": (1.7e-07, 1.4e-07),
+    "box_sum.pass": (6.4e-11, 7.8e-11),
+    "fft.step": (5.0e-11, 5.8e-11),
+    "fft.product": (6.8e-11, 4.5e-11),
 }
+COSTS = {name: costs[copies()] for name, costs in FITTED.items()}
 VECTOR = 64  # bytes that BLAS multiplies at once
 
 
 def gemm_cost(calls: float, rows: float, depth: float, columns: float, itemsize: int) -> float:
     """Seconds of ``calls`` products ``(rows, depth) @ (depth, columns)``; columns come in whole vectors."""
     lanes = VECTOR // itemsize
-    products = rows * depth * (-(-columns // lanes) * lanes) * COSTS["gemm.product"]
-    moved = (rows + columns) * depth * COSTS["gemm.read"]
+    across = -(-columns // lanes) * lanes
+    if rows == 1:
+        return calls * (COSTS["gemm.call"] + itemsize * depth * across * COSTS["gemv.value"])
+    products = rows * depth * across * COSTS["gemm.product"]
+    moved = (rows + columns) * depth * COSTS["gemm.read"] + rows * columns * COSTS["gemm.write"]
     return calls * (COSTS["gemm.call"] + itemsize * (products + moved))
 
 

@@ -14,7 +14,7 @@ All rows of a stretch go to ``matmul`` at once: threads wait for each other betw
 are done in classes, every ``dy``-th row at a time, and are then not dilated.
 """
 
-from math import gcd, isfinite
+from math import gcd, isfinite, prod
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -28,7 +28,7 @@ from convcli.engine.shapes import Pair
 BLOCK = 1 << 20  # values of a tile's input
 STRETCH = 1 << 20  # values of responses or stacks at a time: they are used while in cache
 STACKED_COLUMNS = 3  # of a kernel, up to which stacks are faster than responses to its columns
-COPIED_COLUMNS = 6  # the same of a single output where BLAS copies
+COPIED_TAPS = 48  # the same of a single output where BLAS copies, by all its taps
 STACKED_STRIDES = 1.5  # the same under a stride, as a multiple of it
 
 
@@ -159,8 +159,8 @@ def stacked(problem: Problem) -> bool:
     (_, sx), (_, dx) = problem.window.stride, problem.window.dilation
     many = problem.channels > 1 or problem.outputs > 2
     if sx == 1 or many:
-        most = COPIED_COLUMNS if copies() and problem.outputs == 1 else STACKED_COLUMNS
-        return many or problem.window.kernel[1] <= most
+        few = copies() and problem.outputs == 1 and prod(problem.window.kernel) <= COPIED_TAPS
+        return many or few or problem.window.kernel[1] <= STACKED_COLUMNS
     return dx > 1 or problem.window.kernel[1] <= (STACKED_STRIDES * sx if problem.pitch == 1 else sx)
 
 
