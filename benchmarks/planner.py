@@ -30,18 +30,19 @@ from convcli.engine.problem import Problem
 from convcli.engine.shapes import conv_window
 from convcli.engine.store import Store
 
+LARGE = 500  # rows and columns at least of every second picture that constants are fitted to
 MOST_SECONDS = 0.3  # a method that is estimated to take longer, and ten times as long as the best, is not run
 KINDS = ("dense", "dense", "dense", "uniform", "rank 1", "integers")
 
 
-def draw(rng: np.random.Generator) -> tuple[Correlation, np.dtype]:
-    """A problem, and the dtype of its result."""
+def draw(rng: np.random.Generator, smallest: int = 8) -> tuple[Correlation, np.dtype]:
+    """A problem, the sides of its picture from ``smallest`` on, and the dtype of its result."""
 
     def between(low: float, high: float) -> int:
         return int(np.rint(np.exp(rng.uniform(np.log(low), np.log(high)))))
 
     while True:
-        height, width, pitch, stride = between(8, 3000), between(8, 3000), 1, min(4, between(1, 4))
+        height, width, pitch, stride = between(smallest, 3000), between(smallest, 3000), 1, min(4, between(1, 4))
         kernel, channels, outputs = (between(1, 40), between(1, 40)), between(1, 128), between(1, 128)
         kind, dtype = rng.choice(KINDS), np.dtype(rng.choice(["u1", "f4", "f4", "f8"]))
         if rng.random() < 0.6:  # a picture
@@ -100,8 +101,8 @@ def fit(count: int = 250) -> None:
     """Print constants."""
     rng, work, spent = np.random.default_rng(1), [], []
     names = list(COSTS)
-    for _ in range(count):
-        ask, target = draw(rng)
+    for number in range(count):
+        ask, target = draw(rng, LARGE if number % 2 else 8)  # of pixels, too, there must be enough to tell
         problem = ask.problem(target.kind in "iu")
         for name, seconds in times(ask, target, worth_running(problem), 3).items():
             work.append([_unit(names, one, name, problem) / seconds for one in names])
