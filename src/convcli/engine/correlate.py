@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from convcli.engine.methods import METHODS, row_gemm, separable, shift_add
 from convcli.engine.pad import Border
 from convcli.engine.plan import Plan, make_plan
-from convcli.engine.problem import Method, Problem, Runner, smallest_dtype
+from convcli.engine.problem import Method, Problem, Runner, remembered, smallest_dtype
 from convcli.engine.scratch import Scratch, borrowed_scratch
 from convcli.engine.shapes import Window
 from convcli.engine.store import ANY_NUMBER, Span, Store
@@ -58,21 +58,14 @@ class Correlation(NamedTuple):
     def problem(self, integer: bool = False) -> Problem:
         """What the planner needs to know; ``integer`` promises exact sums however large."""
         n, _, _, _, pitch = self.cells.shape
-        outputs, channels, kh, kw = self.weight.shape
+        outputs, channels = self.weight.shape[:2]
         dtype, bound = self._arithmetic(integer)
-        kernels = _cast(self.weight, np.dtype(dtype)).reshape(-1, kh, kw)
-        if _alike(kernels):  # one kernel over every channel
-            kernels = kernels[:1]
-        rank = 0
-        if dtype in ("float32", "float64") and len(kernels) <= RANKED_KERNELS:
-            ranks = [separable.rank(kernel, bound is not None) for kernel in kernels]
-            rank = max(ranks) if all(ranks) else 0
-        uniform = _alike(kernels[0].ravel()) and bool((kernels == kernels[:, :1, :1]).all())
         problem = Problem(
-            n * self.groups, channels, outputs // self.groups, pitch, self.window, dtype, 0, rank, uniform, bound
+            n * self.groups, channels, outputs // self.groups, pitch, self.window, dtype, 0, 0, False, bound
         )
-        weight = _cast(self.weight, np.dtype(smallest_dtype(problem)))
-        return problem._replace(additions=shift_add.additions(weight, outputs <= RANKED_KERNELS) // self.groups)
+        weight = _cast(self.weight, np.dtype(dtype))
+        additions, rank, uniform = _facts(weight, smallest_dtype(problem), bound is not None)
+        return problem._replace(additions=additions // self.groups, rank=rank, uniform=uniform)
 
     def span(self) -> Span | None:
         """How small and large a result can be, as far as the dtype of the cells tells; None if it can be NaN."""
@@ -222,6 +215,21 @@ def _combined(responses: Array, combine: Combine, bound: int | None) -> Array:
         responses = responses.astype(np.float32 if small else np.float64)
     total = np.square(responses).sum(axis=0, keepdims=True)
     return np.asarray(np.sqrt(total, out=total))
+
+
+@remembered
+def _facts(weight: Array, sums: str, exact: bool) -> tuple[int, int, bool]:
+    """What :class:`Problem` says of a weight: additions into ``sums``, rank, and whether its kernels are uniform."""
+    outputs, _, kh, kw = weight.shape
+    additions = shift_add.additions(_cast(weight, np.dtype(sums)), outputs <= RANKED_KERNELS)
+    kernels = weight.reshape(-1, kh, kw)
+    if _alike(kernels):  # one kernel over every channel
+        kernels = kernels[:1]
+    rank = 0
+    if weight.dtype.kind == "f" and len(kernels) <= RANKED_KERNELS:
+        ranks = [separable.rank(kernel, exact) for kernel in kernels]
+        rank = max(ranks) if all(ranks) else 0
+    return additions, rank, _alike(kernels[0].ravel()) and bool((kernels == kernels[:, :1, :1]).all())
 
 
 def _alike(values: Array) -> bool:

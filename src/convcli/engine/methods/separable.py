@@ -22,7 +22,6 @@ from convcli.engine.problem import (
     fit_tile,
     modest,
     refuses_integers,
-    remembered,
 )
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
@@ -62,7 +61,6 @@ def terms(kernel: Array, most: int = MOST_TERMS) -> list[Term] | None:
     return found
 
 
-@remembered
 def rank(kernel: Array, exact: bool) -> int:
     """How many terms a kernel has, 0 if too many.
 

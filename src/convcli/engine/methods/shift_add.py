@@ -13,7 +13,7 @@ import numpy as np
 
 from convcli.engine.costs import COSTS
 from convcli.engine.methods.separable import terms
-from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, modest, remembered, smallest_dtype
+from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, modest, smallest_dtype
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair, Window
 
@@ -53,7 +53,6 @@ def parts(kernels: Array) -> Sequence[Array]:
     return min(choices, key=lambda choice: sum(np.count_nonzero(part) for part in choice))
 
 
-@remembered
 def additions(weight: Array, apart: bool) -> int:
     """How many taps there are to add up in a weight, its kernels taken apart or simply counted."""
     counted = [part for kernels in weight for part in parts(kernels)] if apart else [weight]
