@@ -1,7 +1,10 @@
 """Products in pieces: the same numbers as in one, whatever the shape."""
 
+import platform
+
 import numpy as np
 import pytest
+from numpy.lib.introspect import opt_func_info
 
 import convcli
 from convcli.engine import blas
@@ -69,12 +72,18 @@ def test_blas_that_copies_is_given_the_whole_product(monkeypatch):
     ("vectors", "copies"),
     [("X86_V3", True), ("AVX2", True), ("NEON ASIMD", True), ("X86_V4", False), ("AVX512F AVX512_SKX", False)],
 )
-def test_the_vectors_that_numpy_adds_with_tell_of_blas(monkeypatch, vectors, copies):
-    told = {"add": {"fff": {"current": vectors, "available": "X86_V4 X86_V3 baseline(X86_V2)"}}}
+def test_the_vectors_that_numpy_has_tell_of_blas(monkeypatch, vectors, copies):
+    told = {"maximum": {"fff": {"current": vectors, "available": "X86_V4 X86_V3 baseline(X86_V2)"}}}
     monkeypatch.setattr(np.lib.introspect, "opt_func_info", lambda **_: told)
     assert blas.copies.__wrapped__() == copies
     monkeypatch.setattr(np.lib.introspect, "opt_func_info", lambda **_: {})
     assert blas.copies.__wrapped__()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="elsewhere there is no AVX-512")
+def test_numpy_would_find_maxima_with_avx512():
+    (target,) = opt_func_info(func_name="^maximum$", signature="float32")["maximum"].values()
+    assert any(name in target["available"] for name in blas.AVX512)
 
 
 def test_each_of_several_matrices_meets_its_own_cells():

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS with AVX-512 reads matrices where they lie
+AVX512 = ("AVX512", "X86_V4")  # in NumPy's names of what a function is built for
 PIECE = 64  # columns of a step of its: it is slower with other than multiples of them
 
 
@@ -16,12 +17,12 @@ PIECE = 64  # columns of a step of its: it is slower with other than multiples o
 def copies() -> bool:
     """Whether BLAS copies small matrices, too, before it multiplies them, all but a vector times a matrix.
 
-    OpenBLAS does where there is no AVX-512, with which NumPy would add.
+    OpenBLAS does where there is no AVX-512, of which NumPy tells: it would find maxima with that.
     """
     from numpy.lib.introspect import opt_func_info
 
-    targets = opt_func_info(func_name="^add$", signature="float32").get("add", {}).values()
-    return not any(name in target["current"] for target in targets for name in ("AVX512", "X86_V4"))
+    targets = opt_func_info(func_name="^maximum$", signature="float32").get("maximum", {}).values()
+    return not any(name in target["current"] for target in targets for name in AVX512)
 
 
 def multiply(matrix: Array, cells: Array, out: Array) -> None:
