@@ -2,8 +2,8 @@
 
 Small kernels, strides and many channels: each input row is stacked with its ``kw`` shifted copies, channel after
 channel. Stacks on end are one matrix, so that a row of all outputs is one product. Of a single output it is two rows,
-the kernel laid out twice, since BLAS is slow with a matrix of one. Where rows already lie as a stack would, nothing is
-copied.
+the kernel laid out twice, since BLAS is slow with a matrix of one; but where it copies matrices, a single row spares it
+that, and stacks are good for more taps. Where rows already lie as a stack would, nothing is copied.
 
 A wide kernel of one channel: the matrix has a row for each kernel column, and the product is a response to each of
 them, to rows as they lie; shifted by its place and summed over, they are the result. Nothing is copied and no product
