@@ -128,8 +128,37 @@ def test_large_windows_take_few_passes(stride):
         doublings = size.bit_length() - 1
         least = min(size - 1, (doublings + 1) * stride)
         assert counted.values <= outputs * least * 1.4 + 200 * doublings
-        assert 1 <= passes(size, stride, False) <= size
-        assert 1 <= passes(size, stride, True) <= 3 * size
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "row", "pixels"),  # passes in a row of numbers and one of pixels, over all cells in between
+    [
+        (2, 1, 2, 2),
+        (3, 1, 3, 3),
+        (7, 1, 5, 5),
+        (2, 2, 6, 16),
+        (3, 2, 8, 18),
+        (3, 3, 9, 19),
+        (4, 4, 10, 20),
+        (1, 5, 3, 8),
+    ],
+)
+def test_what_a_stride_costs(size, stride, row, pixels):
+    assert passes(size, stride, True, 1) == row
+    assert passes(size, stride, True, 3) == pixels
+    assert passes(size, stride, False, 3) == min(size, passes(size, stride, False, 1))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_only_output_of_a_line(axis):
+    cells = RNG.integers(-99, 100, (5, 6, 7)).astype(np.float32)
+    cells[tuple(0 if one == axis else 1 for one in range(3))] = np.nan
+    size, scratch = cells.shape[axis], Poisoned()
+    for ufunc in (np.maximum, np.add):
+        got = fold(ufunc, cells, axis, size, 1, scratch, stride=size, dilation=1)
+        np.testing.assert_array_equal(got, ufunc.reduce(cells, axis=axis, keepdims=True))
+        inner = fold(ufunc, cells, axis, 2, 1, scratch, stride=1, dilation=size - 1)
+        np.testing.assert_array_equal(inner, ufunc.reduce(cells.take([0, -1], axis), axis=axis, keepdims=True))
 
 
 # Pools

@@ -19,9 +19,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import convcli
 import oracle
-from convcli.engine import blas, correlate, pad, plan, pool, problem, scratch, shapes
+from convcli.engine import blas, correlate, costs, pad, plan, pool, problem, scratch, shapes
 from convcli.engine import threads as sharing
 from convcli.engine.conv import picture_filter
+from convcli.engine.correlate import Correlation
 from convcli.engine.methods import METHODS, box_sum, fft, im2col, row_gemm, separable, shift_add, winograd
 from convcli.engine.pad import Border
 from convcli.engine.scratch import Scratch
@@ -451,6 +452,8 @@ def either_blas(request, monkeypatch):
     """BLAS that multiplies matrices where they lie, and one that copies them: to each its own layout of the work."""
     for module in (blas, row_gemm, separable):
         monkeypatch.setattr(module, "copies", lambda: request.param)
+    for name, fitted in costs.FITTED.items():
+        monkeypatch.setitem(costs.COSTS, name, fitted[request.param])
     plan._plan.cache_clear()
     yield
     plan._plan.cache_clear()
@@ -573,6 +576,8 @@ def test_the_quick_definition_is_the_plain_loops(walk, kernel):
 def test_sides_are_done_apart(either_blas, monkeypatch, kernel, walk, dtype, spoilt):
     """The same numbers as within a tile, spoilt ones in their windows alone, and a range that heeds them."""
     monkeypatch.setattr(correlate, "WORTH_SIDES", 0)
+    monkeypatch.setattr(correlate, "SIDES", 1)
+    monkeypatch.setattr(row_gemm, "BLOCK", 3000)
     kernel = kernel if dtype == np.uint8 else kernel / 7
     cells = WIDE_FLOATS.copy()
     if spoilt:
@@ -581,7 +586,9 @@ def test_sides_are_done_apart(either_blas, monkeypatch, kernel, walk, dtype, spo
     extent, out = Extent(), np.full(ask.shape, 99, dtype)
     run = correlate._Run(ask, Store(out, extent=extent), ask.problem(), row_gemm.METHOD)
     tiles = list(run.tiles(4))
-    assert [turned for turned, *_ in tiles].count(True) >= (1 if 3 in walk.values() else 2)
+    height, width = ask.window.output
+    assert len({(rows.start, rows.stop) for one, _, _, rows, _ in tiles if one is not run}) >= 1
+    assert sum((down.stop - down.start) * (right.stop - right.start) for *_, down, right in tiles) == height * width
     run(iter(tiles))
     with np.errstate(invalid="ignore"):
         want = whole(cells, kernel, **walk) + 0.5
@@ -590,7 +597,8 @@ def test_sides_are_done_apart(either_blas, monkeypatch, kernel, walk, dtype, spo
     else:
         assert_near(out[0, 0], want, reach_of(WIDE_FLOATS, kernel[None]))
     plain = np.full(ask.shape, 99, dtype)  # written to without a detour
-    correlate._Run(ask, Store(plain), ask.problem(), row_gemm.METHOD)(iter(tiles))
+    run = correlate._Run(ask, Store(plain), ask.problem(), row_gemm.METHOD)
+    run(run.tiles(4))
     np.testing.assert_array_equal(plain, out)
     assert extent.count == out.size
     assert extent.minimum == pytest.approx(np.nanmin(want), rel=1e-4)
@@ -885,6 +893,27 @@ def test_a_thread_works_in_the_memory_that_its_plan_names(monkeypatch, either_bl
         named = next(one.memory for one in asked().candidates if one.method == method)
         (used,) = Measured.made
         assert 0 < used.nbytes <= named + (spoilt and 6 << 20)  # what a spoilt tile is left to has memory of its own
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight"),
+    [
+        ((16, 30_000, 64), (16, 16, 5, 5)),
+        ((8, 60_000, 40), (8, 8, 3, 3)),
+        ((200_000, 60), (3, 3)),
+        ((80_000, 700), (5, 41)),
+    ],
+)
+def test_the_sides_of_a_tower_have_the_memory_of_a_tile(monkeypatch, either_blas, shape, weight):
+    monkeypatch.setattr(correlate, "WORTH_SIDES", 0)
+    monkeypatch.setattr(correlate, "SIDES", 1)
+    monkeypatch.setattr(Measured, "made", [])
+    use_scratch(monkeypatch, Measured)
+    x, kernels = np.zeros(shape, np.float32), RNG.standard_normal(weight).astype(np.float32)
+    convcli.conv2d(x, kernels, padding="same", boundary="reflect", threads=1, method="row-gemm")
+    candidates = convcli.plan_conv(x, kernels, padding="same", boundary="reflect").candidates
+    (used,) = Measured.made
+    assert 0 < used.nbytes <= 1.1 * next(one.memory for one in candidates if one.method == "row-gemm")
 
 
 @pytest.mark.parametrize(("kept", "made"), [(1 << 26, 1), (0, 3)])
@@ -1376,6 +1405,34 @@ def test_a_helper_that_is_busy_keeps_nothing_of_those_who_did_not_wait_for_it():
     finally:
         free.set()
         holder.join()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "kernel", "in_place", "copied"),
+    [  # whether there are stacks, and rows at once
+        (1, (3, 3), (True, 2), (True, 1)),
+        (1, (5, 5), (False, 1), (True, 1)),
+        (1, (3, 16), (False, 1), (True, 1)),
+        (1, (7, 7), (False, 1), (False, 1)),
+        (2, (5, 5), (False, 1), (False, 1)),
+    ],
+)
+def test_blas_that_copies_is_given_vectors(either_blas, outputs, kernel, in_place, copied):
+    asked = Correlation(WIDE_FLOATS[None, None], np.ones((outputs, 1, *kernel)), shapes.conv_window((150, 70), kernel))
+    got = row_gemm.stacked(asked.problem()), row_gemm.rows_at_once(asked.problem()) if kernel[1] == 3 else 1
+    assert got == (copied if blas.copies() else in_place)
+    pixels = asked._replace(cells=np.zeros((1, 1, 150, 70, 3), np.float32)).problem()
+    assert separable.block_columns(pixels) == (8 if blas.copies() else 5)
+
+
+@pytest.mark.parametrize("method", [winograd, im2col, row_gemm])
+def test_tiles_are_cut_for_threads_by_twos(method):
+    x, weight = np.zeros((1, 64, 54, 56, 1), np.float32), np.ones((64, 64, 3, 3), np.float32)
+    ask = Correlation(x, weight, shapes.conv_window((54, 56), (3, 3)))
+    run = correlate._Run(ask, Store(np.empty(ask.shape, np.float32)), ask.problem(), method.METHOD)
+    heights = [rows.stop - rows.start for *_, rows, _ in run.tiles(8)]
+    assert len(heights) >= 6
+    assert all(height % 2 == 0 for height in heights[:-1]) or method is im2col
 
 
 @pytest.mark.parametrize("threads", [2, 3, 16])

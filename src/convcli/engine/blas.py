@@ -17,7 +17,7 @@ PIECE = 64  # columns of a step of its: it is slower with other than multiples o
 def copies() -> bool:
     """Whether BLAS copies small matrices, too, before it multiplies them, all but a vector times a matrix.
 
-    OpenBLAS does where there is no AVX-512, of which NumPy tells: it would find maxima with that.
+    A guess: OpenBLAS on x86 does where there is no AVX-512, of which NumPy tells, for it would find maxima with that.
     """
     from numpy.lib.introspect import opt_func_info
 

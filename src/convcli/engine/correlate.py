@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from convcli.engine.pad import Border
 from convcli.engine.plan import Plan, make_plan
 from convcli.engine.problem import Method, Problem, Runner, remembered, smallest_dtype
 from convcli.engine.scratch import Scratch, borrowed_scratch
-from convcli.engine.shapes import Window
+from convcli.engine.shapes import Pair, Window
 from convcli.engine.store import ANY_NUMBER, Span, Store
 from convcli.engine.threads import check_threads, share
 from convcli.words import AUTO, Boundary, Combine
@@ -21,8 +22,9 @@ Array = NDArray[Any]
 
 FLOAT32_EXACT, FLOAT64_EXACT, INT64_EXACT = 2**24, 2**53, 2**63  # integers below these are held exactly
 WORTH_THREADS = 1.3e-3  # seconds of estimated work below which waiting for each other costs threads more than they save
-LEAST_SHARES, SHARE = 4, 2.5e-3  # for threads to find: one for so many seconds of estimated work, but not fewer; even
-WORTH_SIDES = 1 << 18  # outputs of a plane above which its sides may be tiles of their own
+LEAST_SHARES, SHARE = 4, 2.5e-3  # for threads to find: two for twice so many seconds of estimated work, but not fewer
+WORTH_SIDES = 1 << 21  # outputs of a plane above which its sides may be tiles of their own
+SIDES = 16  # if they are less than this part of it
 SURELY_FINITE = 1e30  # a sum so far from overflow, in whatever order it is added up
 RANKED_KERNELS = 4  # of a weight: with more of them a search for columns and rows takes longer than it saves
 
@@ -114,7 +116,7 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
     return plan
 
 
-Tile = tuple[bool, int, int, slice, slice]  # whether rows and columns are exchanged, item, group, rows, columns
+Tile = tuple["_Run", int, int, slice, slice]  # whose it is, item, group, output rows and columns
 
 
 class _Run:
@@ -136,54 +138,61 @@ class _Run:
         """Those of a method that suits all numbers."""
         return self._bind(row_gemm.METHOD)
 
-    @cached_property
-    def turned(self) -> "_Run":
-        """The same with rows and columns exchanged."""
-        problem = self.problem._replace(window=self.ask.window.turned())
-        return _Run(self.ask.turned(), self.store.turned(), problem, self.method)
-
     def _bind(self, method: Method) -> list[Runner]:
         """A runner for each group, the same where all have one kernel."""
-        if _alike(self.weights):
+        if len(self.weights) > 1 and _alike(self.weights):
             return [method.bind(self.problem, self.weights[0])] * len(self.weights)
         return [method.bind(self.problem, weight) for weight in self.weights]
 
     def tiles(self, shares: int) -> Iterator[Tile]:
-        """Every item and group, and its output rows and columns cut into tiles that the method likes, but so that there
-        are about as many as ``shares``: not by the number of threads, since BLAS may round by the size of a product.
-        """
-        (height, width), (rows, columns) = self.ask.window.output, self.method.tile(self.problem)
-        if shares > 1 and not self.method.fixed:
-            fair = max(-(-self.problem.planes * height // shares), self.ask.window.effective[0])
-            rows = min(rows, fair + fair % 2)  # some methods take them by twos
-        inner = self._inner_columns(columns)
+        """The sides of every item and group, turned for their rows to be long, and what is between them."""
+        (height, width), inner = self.ask.window.output, self._inner_columns()
+        regions = [(self, slice(0, height), inner)]
+        sides = [side for side in (slice(0, inner.start), slice(inner.stop, width)) if side.start < side.stop]
+        if sides:
+            problem = self.problem._replace(window=self.ask.window.turned())
+            turned = _Run(self.ask.turned(), self.store.turned(), problem, self.method)
+            regions = [(turned, side, slice(0, height)) for side in sides] + regions
         for item, group in np.ndindex(self.ask.shape[0], self.ask.groups):
-            for top in range(0, height, rows):
-                for left in range(inner.start, inner.stop, columns):
-                    right = min(left + columns, inner.stop)
-                    yield False, item, group, slice(top, min(top + rows, height)), slice(left, right)
-            for side in (slice(0, inner.start), slice(inner.stop, width)):
-                if side.start < side.stop:
-                    yield True, item, group, side, slice(0, height)
+            for run, rows, columns in regions:
+                tall, wide = run._tile(shares)
+                for top in range(rows.start, rows.stop, tall):
+                    for left in range(columns.start, columns.stop, wide):
+                        bottom, right = min(top + tall, rows.stop), min(left + wide, columns.stop)
+                        yield run, item, group, slice(top, bottom), slice(left, right)
 
-    def _inner_columns(self, columns: int) -> slice:
+    def _tile(self, shares: int) -> Pair:
+        """Rows and columns of a tile as the method likes it, but so low that there are about as many as ``shares``.
+
+        Not by the number of threads, since BLAS may round by the size of a product.
+        """
+        rows, columns = self.method.tile(self.problem)
+        if shares > 1 and not self.method.fixed:
+            window = self.ask.window
+            fair = max(-(-self.problem.planes * window.output[0] // shares), window.effective[0])
+            rows = min(rows, fair + fair % 2)  # some methods take them by twos
+        return rows, columns
+
+    def _inner_columns(self) -> slice:
         """Output columns to be tiled, all but those at the sides if these are better done apart.
 
-        Where a tile is as wide as a large picture but for the pads, and copied only for them. Sides are turned, for
-        their rows to be long.
+        Where a tile is as wide as a large picture but for the pads, and copied only for them.
         """
         window, cells = self.ask.window, self.ask.cells
         width, stride, before = window.output[1], window.stride[1], window.pads[1][0]
         first = -(-before // stride)
-        last = max(first, min(width, (cells.shape[3] + before - window.effective[1]) // stride + 1))
-        worth = self.method.views and columns >= width and window.output[0] * width > WORTH_SIDES
-        return slice(first, last) if worth and cells.dtype == self.dtype and first < last else slice(0, width)
+        last = min(width, (cells.shape[3] + before - window.effective[1]) // stride + 1)
+        worth = self.method.views and self.method.tile(self.problem)[1] >= width and cells.dtype == self.dtype
+        large = prod((self.ask.whole or window).output) > WORTH_SIDES
+        return (
+            slice(first, last) if worth and large and (last - first) * SIDES > width * (SIDES - 1) else slice(0, width)
+        )
 
     def __call__(self, tiles: Iterator[Tile]) -> None:
         """Compute tiles as they come, in this thread."""
         with borrowed_scratch() as scratch, np.errstate(all="ignore"):  # IEEE arithmetic makes an overflow an Inf
-            for turned, item, group, rows, columns in tiles:
-                (self.turned if turned else self).compute(item, group, rows, columns, scratch)
+            for run, item, group, rows, columns in tiles:
+                run.compute(item, group, rows, columns, scratch)
 
     def compute(self, item: int, group: int, rows: slice, columns: slice, scratch: Scratch) -> None:
         """One tile, from its border to its place in the store."""
@@ -233,7 +242,7 @@ def _facts(weight: Array, sums: str, exact: bool) -> tuple[int, int, bool]:
 
 
 def _alike(values: Array) -> bool:
-    """Whether all along the first axis are the same; of most that are not the last tells."""
+    """Whether all along the first axis are the same; first of the last, which tells where most differ."""
     return bool(np.all(values[-1] == values[0]) and np.all(values == values[0]))
 
 

@@ -1,8 +1,9 @@
 """What a step of work costs, in seconds, on one thread.
 
 From ``benchmarks/planner.py fit``, November 2026: AMD EPYCs of family 25, NumPy 2.4 with OpenBLAS 0.3.31, one with
-AVX-512 (SkylakeX kernels) and one without (Haswell kernels, which copy what they multiply). Only their ratios matter to
-the planner; their seconds tell what is worth threads.
+AVX-512 (SkylakeX kernels) and one without (Haswell kernels, which copy what they multiply); a column is one machine's
+fit, also of what has nothing to do with BLAS. Only their ratios matter to the planner; their seconds tell what is worth
+threads.
 """
 
 from convcli.engine.blas import copies

@@ -1,5 +1,7 @@
 """Windows along one axis, each folded into one value by a ufunc: the inner loop of pools and of box sums."""
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,8 @@ from convcli.engine.scratch import Scratch
 
 Array = NDArray[Any]
 
-APART = 3  # times as long as for neighbours NumPy takes for values of a row that a stride holds apart
+APART, PIXELS_APART = 3, 8  # times as long as for neighbours NumPy takes for what a stride holds apart in a row, about
+Part = tuple[int, int]  # doublings, and its first cell in the window
 
 
 def fold(
@@ -31,8 +34,11 @@ def fold(
     cells are the first one, the two after it and the four after those. Only what is put together heeds the stride.
     """
     folded = scratch(f"folded {axis}", _resized(cells, axis, outputs), cells.dtype) if out is None else out
-    apart = _apart(stride, axis == cells.ndim - 2)
-    parts, doublings, total = _parts(size, stride, apart, ufunc is not np.add), 0, None
+    overlap, within_row = ufunc is not np.add, axis == cells.ndim - 2
+    if outputs == 1 and (overlap or within_row):  # sums of rows must not depend on how many are folded at once
+        window = _taken(cells, axis, 0, size, dilation)
+        return np.asarray(ufunc.reduce(window, axis=axis, dtype=cells.dtype, keepdims=True, out=folded))
+    parts, doublings, total = _parts(size, stride, _apart(stride, within_row, cells.shape[-1]), overlap), 0, None
     length = (outputs - 1) * stride + (size - 1) * dilation + 1
     for level, first in parts:
         while doublings < level:
@@ -43,7 +49,7 @@ def fold(
         part = _taken(cells, axis, first * dilation, outputs, stride)
         if total is not None:
             total = ufunc(total, part, out=folded)
-        elif 0 < level < parts[-1][0] or len(parts) == 1:  # its memory is wanted again
+        elif 0 < level < parts[-1][0] or size == 1:  # its memory is wanted again, or it is all there is
             total = folded
             total[...] = part
         else:
@@ -51,32 +57,36 @@ def fold(
     return folded
 
 
-def passes(size: int, stride: int, within_row: bool) -> int:
+def passes(size: int, stride: int, within_row: bool, pitch: int) -> int:
     """How long :func:`fold` takes for a sum, in passes over as many neighbours as there are outputs."""
-    apart = _apart(stride, within_row)
+    apart = _apart(stride, within_row, pitch)
     return _passes(_parts(size, stride, apart, False), stride, apart)
 
 
-def _parts(size: int, stride: int, apart: int, overlap: bool) -> list[tuple[int, int]]:
-    """What makes up a window: how many doublings each part has seen, and its first cell."""
-    taps = [(0, first) for first in range(size)]
-    if size == 1:
-        return taps
+@lru_cache(maxsize=256)
+def _parts(size: int, stride: int, apart: int, overlap: bool) -> tuple[Part, ...]:
+    """What makes up a window in the least time: its cells, or what doubling makes of them."""
     half = (size - 1).bit_length() - 1  # doublings of the largest part that is not the whole
+    if size == 1:
+        return ((0, 0),)
     if overlap or size == 2 << half:
         doubled = [(half, 0), (half, size - (1 << half))]
     else:
         doubled = [(level, size & ((1 << level) - 1)) for level in range(half + 1) if size >> level & 1]
-    return min(taps, doubled, key=lambda parts: _passes(parts, stride, apart))
+    if size * apart <= _passes(doubled, stride, apart):
+        return tuple((0, first) for first in range(size))
+    return tuple(doubled)
 
 
-def _passes(parts: list[tuple[int, int]], stride: int, apart: int) -> int:
+def _passes(parts: Sequence[Part], stride: int, apart: int) -> int:
     """One over all cells for a doubling, one over the outputs for each part."""
     return parts[-1][0] * stride + len(parts) * apart
 
 
-def _apart(stride: int, within_row: bool) -> int:
-    return APART if within_row and stride > 1 else 1
+def _apart(stride: int, within_row: bool, pitch: int) -> int:
+    if stride == 1 or not within_row:
+        return 1
+    return APART if pitch == 1 else PIXELS_APART
 
 
 def _taken(cells: Array, axis: int, first: int, count: int, step: int = 1) -> Array:

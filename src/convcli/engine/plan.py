@@ -77,7 +77,12 @@ def estimate(method: Method, problem: Problem) -> float:
 
 
 def working_memory(method: Method, problem: Problem) -> int:
-    """Bytes of a thread: the block of a tile, its result, and what the method needs besides."""
+    """Bytes of a thread: the block of a tile, its result, and what the method needs besides; at the sides, too."""
+    sides = [problem._replace(window=problem.window.turned())] if method.views else []
+    return max(_tile_memory(method, one) for one in [problem, *sides])
+
+
+def _tile_memory(method: Method, problem: Problem) -> int:
     tile = method.tile(problem)
     values = block_values(problem, tile) + problem.outputs * tile[0] * tile[1] * problem.pitch
     return values * np.dtype(method.dtype(problem)).itemsize + method.memory(problem)

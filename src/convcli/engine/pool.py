@@ -20,7 +20,7 @@ from convcli.words import Reduce
 
 Array = NDArray[Any]
 
-BLOCK_BYTES = 1 << 21  # of padded input folded at a time, twice that under a stride, which leaves half of it
+BLOCK_BYTES = 1 << 21  # of padded input folded at a time; twice that under a stride, which leaves half of it or less
 WORTH_A_THREAD = 1 << 20  # values below which waiting for each other costs threads more than they save
 
 _FOLDS: dict[Reduce, np.ufunc] = {Reduce.MAX: np.maximum, Reduce.MIN: np.minimum, Reduce.AVG: np.add}
@@ -141,9 +141,10 @@ def pool(ask: Pooling, store: Store, *, threads: int | None = None) -> None:
     fill = 0.0 if reduce is Reduce.AVG else _identity(reduce, dtype)
     pads = _pads_reached(window)
     border = Border(window.size, pads, fill)
-    line = (window.size[1] + sum(pads[1])) * pitch * dtype.itemsize * -(-window.stride[0] // 2)  # for a row of output
-    rows = min(height, max(1, BLOCK_BYTES // line))
-    planes = max(1, BLOCK_BYTES // (line * height))
+    line = (window.size[1] + sum(pads[1])) * pitch * dtype.itemsize * window.stride[0]  # of input for a row of output
+    block = BLOCK_BYTES * min(2, window.stride[0])
+    rows = min(height, max(1, block // line))
+    planes = max(1, block // (line * height))
     workers = check_threads(threads) if ask.cells.size > WORTH_A_THREAD else 1
     tasks = [
         (item, slice(first, min(first + planes, c)), slice(top, min(top + rows, height)))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-RUNS_PER_THREAD = 4  # of equal length that the tasks that are left would make
+RUNS_PER_THREAD = 4  # a thread takes this part of its share of the tasks that are left
 APART = 0.05  # seconds in which they are kept apart; the system has parted them by then
 
 _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

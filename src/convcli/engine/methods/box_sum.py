@@ -50,7 +50,10 @@ def cost(problem: Problem) -> float:
     again = ((rows - 1) * sy + problem.window.effective[0]) / (rows * sy)
     again *= ((columns - 1) * sx + problem.window.effective[1]) / (columns * sx)
     sums = problem.values // problem.outputs * problem.channels
-    work = sums * again * (passes(kh, sy, False) * sx + passes(kw, sx, True)) + problem.values * problem.channels
+    work = (
+        sums * again * (passes(kh, sy, False, problem.pitch) * sx + passes(kw, sx, True, problem.pitch))
+        + problem.values * problem.channels
+    )
     return work * np.dtype(smallest_dtype(problem)).itemsize * COSTS["box_sum.pass"]
 
 

@@ -28,8 +28,8 @@ from convcli.engine.shapes import Pair
 BLOCK = 1 << 20  # values of a tile's input
 STRETCH = 1 << 20  # values of responses or stacks at a time: they are used while in cache
 STACKED_COLUMNS = 3  # of a kernel, up to which stacks are faster than responses to its columns
-COPIED_TAPS = 48  # the same of a single output where BLAS copies, by all its taps
 STACKED_STRIDES = 1.5  # the same under a stride, as a multiple of it
+STACKED_TAPS = 48  # of a single output up to which they are, too, where BLAS copies
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
@@ -159,8 +159,8 @@ def stacked(problem: Problem) -> bool:
     (_, sx), (_, dx) = problem.window.stride, problem.window.dilation
     many = problem.channels > 1 or problem.outputs > 2
     if sx == 1 or many:
-        few = copies() and problem.outputs == 1 and prod(problem.window.kernel) <= COPIED_TAPS
-        return many or few or problem.window.kernel[1] <= STACKED_COLUMNS
+        as_vector = copies() and problem.outputs == 1 and prod(problem.window.kernel) <= STACKED_TAPS
+        return many or as_vector or problem.window.kernel[1] <= STACKED_COLUMNS
     return dx > 1 or problem.window.kernel[1] <= (STACKED_STRIDES * sx if problem.pitch == 1 else sx)
 
 
@@ -206,8 +206,8 @@ def cost(problem: Problem) -> float:
     if not stacked(problem):
         taps = responses(problem)
         sums = gemm_cost(rows * problem.outputs, 1, taps, length, size)
-        copies = copy_cost(rows * length * copied(problem), columns, pitch, sx, size)
-        return gemm_cost(rows, taps * problem.outputs, kh * sx, length, size) + sums + copies
+        phases = copy_cost(rows * length * copied(problem), columns, pitch, sx, size)
+        return gemm_cost(rows, taps * problem.outputs, kh * sx, length, size) + sums + phases
     down, step, tall = row_step(problem), stretch(problem, columns), rows_at_once(problem)
     again = ((step - 1) * down + kh) / (step * down)  # rows of stacks made anew for each stretch
     stacks = 0 if kh == kw == sx == 1 else rows * length * copied(problem) * again

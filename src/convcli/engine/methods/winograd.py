@@ -23,7 +23,7 @@ from convcli.engine.shapes import Pair
 BLOCK = 1 << 19  # values of a tile's input
 VALUES = 1 << 19  # of shifted sums at a time, unless two rows have more
 NARROWEST = 64  # columns of a tile
-SUMS = 9  # of a kernel's rows, and copies of them
+SUMS = 9  # passes over a row of every kernel that its sums take, about
 LARGEST_EXACT = {"float32": 2**21, "float64": 2**50}  # an eighth of what these hold exactly
 BEFORE = [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]  # times d: what the kernel's sums multiply
 AFTER = [[1, 1, 1, 0], [0, 1, -1, -1]]  # times m: two rows
