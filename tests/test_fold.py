@@ -150,8 +150,9 @@ def test_what_a_stride_costs(size, stride, row, pixels):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_only_output_of_a_line(axis):
-    cells = RNG.integers(-99, 100, (5, 6, 7)).astype(np.float32)
+@pytest.mark.parametrize("shape", [(5, 6, 7), (65, 80, 64)])
+def test_the_only_output_of_a_line(axis, shape):
+    cells = RNG.integers(-99, 100, shape).astype(np.float32)
     cells[tuple(0 if one == axis else 1 for one in range(3))] = np.nan
     size, scratch = cells.shape[axis], Poisoned()
     for ufunc in (np.maximum, np.add):

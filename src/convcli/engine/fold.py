@@ -12,6 +12,7 @@ from convcli.engine.scratch import Scratch
 Array = NDArray[Any]
 
 APART, PIXELS_APART = 3, 8  # times as long as for neighbours NumPy takes for what a stride holds apart in a row, about
+LONG = 64  # cells from which NumPy's own reduction is faster than a pass for each
 Part = tuple[int, int]  # doublings, and its first cell in the window
 
 
@@ -35,10 +36,13 @@ def fold(
     """
     folded = scratch(f"folded {axis}", _resized(cells, axis, outputs), cells.dtype) if out is None else out
     overlap, within_row = ufunc is not np.add, axis == cells.ndim - 2
-    if outputs == 1 and (overlap or within_row):  # sums of rows must not depend on how many are folded at once
+    parts = _doubled(size, stride, _apart(stride, within_row and outputs > 1, cells.shape[-1]), overlap)
+    if (
+        outputs == 1 and size >= LONG and (overlap or within_row or not parts)
+    ):  # sums of rows: in the same order as others
         window = _taken(cells, axis, 0, size, dilation)
         return np.asarray(ufunc.reduce(window, axis=axis, dtype=cells.dtype, keepdims=True, out=folded))
-    parts, doublings, total = _parts(size, stride, _apart(stride, within_row, cells.shape[-1]), overlap), 0, None
+    parts, doublings, total = parts or [(0, first) for first in range(size)], 0, None
     length = (outputs - 1) * stride + (size - 1) * dilation + 1
     for level, first in parts:
         while doublings < level:
@@ -60,22 +64,21 @@ def fold(
 def passes(size: int, stride: int, within_row: bool, pitch: int) -> int:
     """How long :func:`fold` takes for a sum, in passes over as many neighbours as there are outputs."""
     apart = _apart(stride, within_row, pitch)
-    return _passes(_parts(size, stride, apart, False), stride, apart)
+    parts = _doubled(size, stride, apart, False)
+    return _passes(parts, stride, apart) if parts else size * apart
 
 
 @lru_cache(maxsize=256)
-def _parts(size: int, stride: int, apart: int, overlap: bool) -> tuple[Part, ...]:
-    """What makes up a window in the least time: its cells, or what doubling makes of them."""
-    half = (size - 1).bit_length() - 1  # doublings of the largest part that is not the whole
+def _doubled(size: int, stride: int, apart: int, overlap: bool) -> Sequence[Part]:
+    """What doubling makes up a window of, or nothing where its cells one by one are less work."""
     if size == 1:
-        return ((0, 0),)
+        return ()
+    half = (size - 1).bit_length() - 1  # doublings of the largest part that is not the whole
     if overlap or size == 2 << half:
-        doubled = [(half, 0), (half, size - (1 << half))]
+        parts = [(half, 0), (half, size - (1 << half))]
     else:
-        doubled = [(level, size & ((1 << level) - 1)) for level in range(half + 1) if size >> level & 1]
-    if size * apart <= _passes(doubled, stride, apart):
-        return tuple((0, first) for first in range(size))
-    return tuple(doubled)
+        parts = [(level, size & ((1 << level) - 1)) for level in range(half + 1) if size >> level & 1]
+    return parts if _passes(parts, stride, apart) < size * apart else ()
 
 
 def _passes(parts: Sequence[Part], stride: int, apart: int) -> int:
