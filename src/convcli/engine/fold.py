@@ -37,9 +37,8 @@ def fold(
     folded = scratch(f"folded {axis}", _resized(cells, axis, outputs), cells.dtype) if out is None else out
     overlap, within_row = ufunc is not np.add, axis == cells.ndim - 2
     parts = _doubled(size, stride, _apart(stride, within_row and outputs > 1, cells.shape[-1]), overlap)
-    if (
-        outputs == 1 and size >= LONG and (overlap or within_row or not parts)
-    ):  # sums of rows: in the same order as others
+    same_order = overlap or within_row or not parts  # a lone row of a sum must not round otherwise
+    if outputs == 1 and size >= LONG and same_order:
         window = _taken(cells, axis, 0, size, dilation)
         return np.asarray(ufunc.reduce(window, axis=axis, dtype=cells.dtype, keepdims=True, out=folded))
     parts, doublings, total = parts or [(0, first) for first in range(size)], 0, None
