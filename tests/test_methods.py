@@ -1425,6 +1425,26 @@ def test_blas_that_copies_is_given_vectors(either_blas, outputs, kernel, in_plac
     assert separable.block_columns(pixels) == (8 if blas.copies() else 5)
 
 
+@pytest.mark.parametrize(
+    ("size", "stride", "whole", "apart"),
+    [
+        ((60, 700), 1, None, True),
+        ((60, 700), 4, None, True),
+        ((15, 700), 1, None, False),
+        ((15, 700), 1, (60, 700), True),
+        ((900, 45), 1, None, False),
+    ],
+)
+def test_sides_are_apart_in_large_pictures_alone(monkeypatch, size, stride, whole, apart):
+    """By the cells that a tile would copy, of the whole picture where this is a strip, and if the sides are few."""
+    monkeypatch.setattr(correlate, "WORTH_SIDES", 15_000)
+    windows = [one and shapes.conv_window(one, (7, 7), padding="same", stride=stride) for one in (size, whole)]
+    weight = RNG.standard_normal((1, 1, 7, 7)).astype(np.float32)
+    ask = Correlation(np.zeros((1, 1, *size, 1), np.float32), weight, windows[0], whole=windows[1])
+    run = correlate._Run(ask, Store(np.zeros(ask.shape, np.float32)), ask.problem(), row_gemm.METHOD)
+    assert any(one is not run for one, *_ in run.tiles(1)) == apart
+
+
 @pytest.mark.parametrize("method", [winograd, im2col, row_gemm])
 def test_tiles_are_cut_for_threads_by_twos(method):
     x, weight = np.zeros((1, 64, 54, 56, 1), np.float32), np.ones((64, 64, 3, 3), np.float32)

@@ -182,11 +182,9 @@ class _Run:
         width, stride, before = window.output[1], window.stride[1], window.pads[1][0]
         first = -(-before // stride)
         last = min(width, (cells.shape[3] + before - window.effective[1]) // stride + 1)
-        worth = self.method.views and self.method.tile(self.problem)[1] >= width and cells.dtype == self.dtype
-        large = prod((self.ask.whole or window).output) > WORTH_SIDES
-        return (
-            slice(first, last) if worth and large and (last - first) * SIDES > width * (SIDES - 1) else slice(0, width)
-        )
+        large = prod((self.ask.whole or window).size) > WORTH_SIDES and (last - first) * SIDES > width * (SIDES - 1)
+        whole_rows = self.method.views and self.method.tile(self.problem)[1] >= width and cells.dtype == self.dtype
+        return slice(first, last) if large and whole_rows else slice(0, width)
 
     def __call__(self, tiles: Iterator[Tile]) -> None:
         """Compute tiles as they come, in this thread."""
