@@ -153,13 +153,16 @@ class _Run:
             problem = self.problem._replace(window=self.ask.window.turned())
             turned = _Run(self.ask.turned(), self.store.turned(), problem, self.method)
             regions = [(turned, side, slice(0, height)) for side in sides] + regions
+        places = [
+            (run, slice(top, min(top + tall, rows.stop)), slice(left, min(left + wide, columns.stop)))
+            for run, rows, columns in regions
+            for tall, wide in [run._tile(shares)]
+            for top in range(rows.start, rows.stop, tall)
+            for left in range(columns.start, columns.stop, wide)
+        ]
         for item, group in np.ndindex(self.ask.shape[0], self.ask.groups):
-            for run, rows, columns in regions:
-                tall, wide = run._tile(shares)
-                for top in range(rows.start, rows.stop, tall):
-                    for left in range(columns.start, columns.stop, wide):
-                        bottom, right = min(top + tall, rows.stop), min(left + wide, columns.stop)
-                        yield run, item, group, slice(top, bottom), slice(left, right)
+            for run, rows, columns in places:
+                yield run, item, group, rows, columns
 
     def _tile(self, shares: int) -> Pair:
         """Rows and columns of a tile as the method likes it, but so low that there are about as many as ``shares``.
