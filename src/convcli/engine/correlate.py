@@ -57,6 +57,10 @@ class Correlation(NamedTuple):
         cells, weight = self.cells.swapaxes(2, 3), self.weight.swapaxes(2, 3)
         return self._replace(cells=cells, weight=weight, window=self.window.turned(), whole=None)
 
+    def apart(self) -> "Correlation":
+        """The same with values that lie side by side as items of their own; there is one item, or one value."""
+        return self._replace(cells=self.cells.swapaxes(0, 4))
+
     def problem(self, integer: bool = False) -> Problem:
         """What the planner needs to know; ``integer`` promises exact sums however large."""
         n, _, _, _, pitch = self.cells.shape
@@ -110,7 +114,10 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
     if 0 in ask.shape:
         return plan
     seconds = next(one.seconds for one in plan.candidates if one.method == plan.method)
-    run = _Run(ask, store, problem, METHODS[plan.method])
+    chosen = METHODS[plan.method]
+    if chosen.takes(problem) != problem:
+        ask, store, problem = ask.apart(), store.apart(), problem.apart()
+    run = _Run(ask, store, problem, chosen)
     shares = max(LEAST_SHARES, 2 * int(seconds / (2 * SHARE))) if seconds > WORTH_THREADS else 1
     share(run, list(run.tiles(shares)), workers if shares > 1 else 1)
     return plan
@@ -160,8 +167,8 @@ class _Run:
             for top in range(rows.start, rows.stop, tall)
             for left in range(columns.start, columns.stop, wide)
         ]
-        for item, group in np.ndindex(self.ask.shape[0], self.ask.groups):
-            for run, rows, columns in places:
+        for run, rows, columns in places:  # first the same rows of all items, which may lie side by side
+            for item, group in np.ndindex(self.ask.shape[0], self.ask.groups):
                 yield run, item, group, rows, columns
 
     def _tile(self, shares: int) -> Pair:

@@ -69,15 +69,18 @@ def _plan(problem: Problem, method: str) -> Plan:
 
 def estimate(method: Method, problem: Problem) -> float:
     """Seconds on one thread: the method's own work, and what every tile costs besides."""
+    apart, problem = problem.pitch, method.takes(problem)
+    strided = COSTS["copy.strided"] if apart > problem.pitch else 0.0
     tile, size = method.tile(problem), np.dtype(method.dtype(problem)).itemsize
-    block = block_values(problem, tile) * size * COSTS["tile.cell"]
-    store = problem.values * size * COSTS["tile.result"]
+    block = block_values(problem, tile) * size * (COSTS["tile.cell"] + strided)
+    store = problem.values * size * (COSTS["tile.result"] + strided)
     calls = COSTS["tile.call"] + method.calls(problem) * COSTS["numpy.call"]
     return COSTS["start"] + method.cost(problem) + store + count_tiles(problem, tile) * (block + calls)
 
 
 def working_memory(method: Method, problem: Problem) -> int:
     """Bytes of a thread: the block of a tile, its result, and what the method needs besides; at the sides, too."""
+    problem = method.takes(problem)
     sides = [problem._replace(window=problem.window.turned())] if method.views else []
     return max(_tile_memory(method, one) for one in [problem, *sides])
 

@@ -47,6 +47,10 @@ class Problem(NamedTuple):
         """Multiply-adds of the definition, zero weights included."""
         return self.values * self.channels * prod(self.window.kernel)
 
+    def apart(self) -> "Problem":
+        """The same with values that lie side by side as planes of their own."""
+        return self._replace(planes=self.planes * self.pitch, pitch=1)
+
     @property
     def itemsize(self) -> int:
         """Bytes of a number of the result before it is stored."""
@@ -74,7 +78,8 @@ class Method(NamedTuple):
     reach outputs whose window does not hold it, or a product of one with 0 would be left out.
 
     With ``views``, a block had better be a view of the picture than a copy: the method reads it once. With ``fixed``, a
-    lower tile would cost as much as a whole one.
+    lower tile would cost as much as a whole one. ``apart`` says whether values that lie side by side had better be
+    planes of their own: then the method gets :meth:`Problem.apart`.
     """
 
     name: str
@@ -88,6 +93,11 @@ class Method(NamedTuple):
     dtype: Callable[[Problem], str] = lambda problem: problem.dtype
     views: bool = False
     fixed: bool = False
+    apart: Callable[[Problem], bool] = lambda _problem: False
+
+    def takes(self, problem: Problem) -> Problem:
+        """The problem in the form in which the method had better get it."""
+        return problem.apart() if problem.pitch > 1 and self.apart(problem) else problem
 
 
 def remembered(look: Callable[[Array, *Ts], T]) -> Callable[[Array, *Ts], T]:

@@ -108,6 +108,10 @@ class Store:
         """The same with rows and columns exchanged: what is put there lands here."""
         return Store(self.array.swapaxes(2, 3), tone=self.tone, extent=self.extent, unit=self.unit)
 
+    def apart(self) -> "Store":
+        """The same with values that lie side by side as items of their own."""
+        return Store(self.array.swapaxes(0, 4), tone=self.tone, extent=self.extent, unit=self.unit)
+
     def put(self, place: tuple[Any, ...], values: Array, span: Span | None = None) -> None:
         """Store finished values, which are used up on the way, ``span`` being what is known of them."""
         if self.extent is not None:

@@ -1,12 +1,12 @@
 """FFT: overlapping tiles multiplied with the kernel's spectrum. Its time hardly depends on the kernel's size.
 
-Each transform runs over a row of tiles at once. The weight's spectra are not scaled, and the scales of the transforms
-there and back make up the one that is due. ``norm="ortho"`` is not for the norm's sake: NumPy then passes its
+Each transform runs over a row of tiles at once. ``norm="ortho"`` is not for the norm's sake: NumPy then passes its
 factor as a float of the array's kind, while the default passes the integer 1, which sends every float32 transform
 through a casting buffer and makes it several times slower (NumPy 2.4, see docs/performance.md).
 """
 
-from math import isqrt, log2, prod
+from functools import lru_cache
+from math import isqrt, log2, prod, sqrt
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -16,7 +16,7 @@ from convcli.engine.problem import Array, Method, Problem, Runner, count_tiles, 
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
-AT_ONCE = 1 << 18  # values transformed by one call
+AT_ONCE = 1 << 19  # values transformed by one call
 PASSES = 16  # over a line in memory, as against the log2(n) of its transform
 CACHED = 320  # two dimensions of this length lie in cache, there and back
 BLOCK_BYTES = 1 << 23  # of a tile, unless the kernel needs more
@@ -35,8 +35,10 @@ def bind(problem: Problem, weight: Array) -> Runner:
     outputs, channels = weight.shape[:2]
     spread = np.zeros((outputs, channels, ky, kx), weight.dtype)
     spread[..., ::dy, ::dx] = weight
-    spectra = np.fft.rfft2(spread, (height, width)).astype(inner, copy=False)
+    spectra = np.empty((outputs, channels, height, width // 2 + 1), inner)
+    transform_there(spread, width, spectra)
     np.conjugate(spectra, out=spectra)  # a correlation, not a convolution
+    spectra *= sqrt(height * width)  # unscaled: the scales of two transforms are the one that is due
     per_tile = outputs_of(problem)[1]
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
@@ -55,9 +57,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
         plane, line, column = block.strides
         windows = as_strided(block, (channels, tiles, tall, wide), (plane, each * sx * column, line, column))
         cells = scratch("cells", (channels, tiles, height, width // 2 + 1), inner)
-        np.fft.rfft(windows, width, out=cells[..., :tall, :], norm="ortho")
-        cells[..., tall:, :] = 0
-        np.fft.fft(cells, axis=-2, out=cells, norm="ortho")
+        transform_there(windows, width, cells)
         total = cells[0] if channels * outputs == 1 else scratch("total", cells.shape[1:], inner)
         results = scratch("results", (tiles, rows, width), block.dtype)
         for o in range(outputs):
@@ -74,6 +74,14 @@ def bind(problem: Problem, weight: Array) -> Runner:
     return run
 
 
+def transform_there(values: Array, width: int, spectra: Array) -> None:
+    """The transform in two dimensions, ``width`` wide and as high as ``spectra``, of values in a corner of zeros."""
+    tall = values.shape[-2]
+    np.fft.rfft(values, width, out=spectra[..., :tall, :], norm="ortho")
+    spectra[..., tall:, :] = 0
+    np.fft.fft(spectra, axis=-2, out=spectra, norm="ortho")
+
+
 def sizes(problem: Problem) -> Pair:
     """Height and width of a transform."""
     return best_size(problem, 0), best_size(problem, 1)
@@ -85,14 +93,19 @@ def outputs_of(problem: Problem) -> Pair:
     return (height - ky) // sy + 1, (width - kx) // sx + 1
 
 
+@lru_cache(maxsize=64)
 def best_size(problem: Problem, axis: int) -> int:
-    """The length that costs least for each output it gives, no longer than all outputs need."""
-    reach, need = problem.window.effective[axis], problem.window.span(axis, 0, problem.window.output[axis])[1]
+    """The length of which as many as all outputs need cost least, no longer than one that gives them all."""
+    window = problem.window
+    reach, stride, outputs = window.effective[axis], window.stride[axis], window.output[axis]
+    need = window.span(axis, 0, outputs)[1]
     enough = next((size for size in SIZES if size >= need), need + need % 2)
     room = isqrt(BLOCK_BYTES // (problem.channels * problem.pitch * np.dtype(dtype(problem)).itemsize))
     longest = max(2 * reach, min(room, max(CACHED, 8 * reach)))
     lengths = [size for size in SIZES if reach <= size <= min(enough, longest)] or [enough]
-    best: int = min(lengths, key=lambda size: size * (log2(size) + PASSES) / (min(size, need) - reach + 1))
+    best: int = min(
+        lengths, key=lambda size: -(-outputs // ((size - reach) // stride + 1)) * size * (log2(size) + PASSES)
+    )
     return best
 
 

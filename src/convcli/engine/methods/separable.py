@@ -1,8 +1,8 @@
 """Separable and low-rank kernels: a sum of columns times rows, each row and column one product with a banded matrix.
 
-From the left a band sums a block's rows, from the right its columns. Interleaved values are spread over the right-hand
-band, or taken apart before it where the kernel is long. The bands' zeros are the price: a block of B outputs multiplies
-B + k - 1 numbers for each, in place of k.
+From the left a band sums a block's rows, from the right its columns. The bands' zeros are the price: a block of B
+outputs multiplies B + k - 1 numbers for each, in place of k. Values that lie side by side are spread over the
+right-hand band where that costs less than to take them apart.
 """
 
 from math import gcd
@@ -29,8 +29,7 @@ from convcli.engine.shapes import Pair
 VALUES = 1 << 19  # of a block
 ROWS = 128  # of it at least: products with columns gain from many
 MOST_TERMS = 16
-LONG = 24  # columns of a kernel, above which interleaved values are taken apart
-COPIED = 96  # bytes of a row that OpenBLAS's kernels for AVX2 multiply at once
+LONG = 24  # columns of a kernel, above which values that lie side by side are taken apart
 Term = tuple[Array, Array]  # a column (kh,) and a row (kw,)
 
 
@@ -79,13 +78,12 @@ def bind(problem: Problem, weight: Array) -> Runner:
     """Lay the bands out once."""
     (sy, sx), (dy, dx) = problem.window.stride, problem.window.dilation
     rows, columns = block_rows(problem), block_columns(problem)
-    spread = values_spread(problem)
     bands = [
         [
             (
                 channel,
                 band(column, rows, sy, dy).astype(weight.dtype),
-                np.kron(band(row, columns, sx, dx), np.eye(spread)).T.astype(weight.dtype, order="C"),
+                np.kron(band(row, columns, sx, dx), np.eye(problem.pitch)).T.astype(weight.dtype, order="C"),
             )
             for channel, kernel in enumerate(kernels)
             for column, row in terms(kernel) or ()
@@ -96,25 +94,18 @@ def bind(problem: Problem, weight: Array) -> Runner:
     def run(block: Array, out: Array, scratch: Scratch) -> None:
         _, tall, wide, pitch = out.shape
         _, line, _, value = block.strides
-        depth, across, planes = block.shape[1], block.shape[2] * spread, pitch // spread
-        down = scratch("down", (tall, across * planes), out.dtype)
-        plane = scratch("plane", (tall, across), out.dtype) if planes > 1 else down
-        sums = scratch("sums", (tall, wide * spread), out.dtype)
+        down = scratch("down", (tall, block.shape[2] * pitch), out.dtype)
+        sums = scratch("sums", (tall, wide * pitch), out.dtype)
         for result, pairs in zip(out, bands, strict=True):
             if not pairs:
                 result[...] = 0
+            target = as_strided(result, sums.shape, (result.strides[0], value))
             for number, (channel, left, right) in enumerate(pairs):
-                multiply_rows(left, rows * sy, as_strided(block[channel], (depth, down.shape[1]), (line, value)), down)
-                for place in range(planes):
-                    if planes > 1:
-                        plane[...] = down[:, place::planes]
-                    target = as_strided(result[..., place:], sums.shape, (result.strides[0], planes * value))
-                    direct = planes == 1 and not number
-                    multiply_columns(plane, columns * sx * spread, right, target if direct else sums)
-                    if number:
-                        target += sums
-                    elif not direct:
-                        target[...] = sums
+                lines = as_strided(block[channel], (block.shape[1], down.shape[1]), (line, value))
+                multiply_rows(left, rows * sy, lines, down)
+                multiply_columns(down, columns * sx * pitch, right, sums if number else target)
+                if number:
+                    target += sums
 
     return run
 
@@ -167,16 +158,14 @@ def block_rows(problem: Problem) -> int:
 
 
 def block_columns(problem: Problem) -> int:
-    """Output columns of the band from the right: of interleaved values as many as fill a vector, or what BLAS makes of
-    copies at once.
-    """
-    spread, values = values_spread(problem), (COPIED if copies() else VECTOR) // problem.itemsize
-    return min(problem.window.output[1], max(1, values // spread) if spread > 1 else 16)
+    """Output columns of the band from the right: of values side by side as many as fill a vector."""
+    columns = 16 if problem.pitch == 1 else max(1, VECTOR // problem.itemsize // problem.pitch)
+    return min(problem.window.output[1], columns)
 
 
-def values_spread(problem: Problem) -> int:
-    """Interleaved values in the band from the right: 1 where the kernel is so long that they are taken apart."""
-    return 1 if problem.window.effective[1] > LONG else problem.pitch
+def apart(problem: Problem) -> bool:
+    """Where a band for all of them would be copied, or mostly zeros."""
+    return copies() or problem.window.effective[1] > LONG
 
 
 def refuses(problem: Problem) -> str | None:
@@ -195,13 +184,12 @@ def cost(problem: Problem) -> float:
     """Both products of each term, and the making of the bands."""
     (sy, sx), (ky, kx) = problem.window.stride, problem.window.effective
     tall, wide = tile(problem)
-    down, across, spread = block_rows(problem), block_columns(problem), values_spread(problem)
-    planes, size = problem.pitch // spread, problem.itemsize
+    down, across, pitch, size = block_rows(problem), block_columns(problem), problem.pitch, problem.itemsize
     pairs = problem.channels * problem.outputs * problem.rank
     tiles = count_tiles(problem, (tall, wide))
-    length = ((wide - 1) * sx + kx) * problem.pitch
+    length = ((wide - 1) * sx + kx) * pitch
     left = gemm_cost(tall / down, down, (down - 1) * sy + ky, length, size)
-    right = gemm_cost(planes * wide / across, tall, ((across - 1) * sx + kx) * spread, across * spread, size)
+    right = gemm_cost(wide / across, tall, ((across - 1) * sx + kx) * pitch, across * pitch, size)
     return pairs * (tiles * (left + right) + (down + across + 20) * COSTS["numpy.call"])
 
 
@@ -217,4 +205,4 @@ def memory(problem: Problem) -> int:
     return rows * (across + columns) * problem.pitch * problem.itemsize
 
 
-METHOD = Method("separable", bind, refuses, tile, cost, calls, memory, suits=modest)
+METHOD = Method("separable", bind, refuses, tile, cost, calls, memory, suits=modest, apart=apart)
