@@ -241,14 +241,14 @@ class Shared:
 def _limit_blas() -> Any:
     if all(os.environ.get(name) == "1" for name in _BLAS_VARIABLES):
         return None
-    return _blas_controller().limit(limits=1, user_api="blas")
+    return _blas_controller().limit(limits=1)
 
 
 @lru_cache(maxsize=1)
 def _blas_controller() -> Any:
     from threadpoolctl import ThreadpoolController  # searches the process for libraries, so once
 
-    return ThreadpoolController()
+    return ThreadpoolController().select(user_api="blas")  # others are not to be asked, or set, at every call
 
 
 single_blas = Shared(_limit_blas, lambda limiter: limiter and limiter.restore_original_limits())
