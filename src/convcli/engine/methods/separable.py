@@ -2,7 +2,7 @@
 
 From the left a band sums a block's rows, from the right its columns. The bands' zeros are the price: a block of B
 outputs multiplies B + k - 1 numbers for each, in place of k. Values that lie side by side are spread over the
-right-hand band where that costs less than to take them apart.
+right-hand band where that costs less than to take them apart. A kernel of one row or one column is a single product.
 """
 
 from math import gcd
@@ -76,38 +76,48 @@ def rank(kernel: Array, exact: bool) -> int:
 
 def bind(problem: Problem, weight: Array) -> Runner:
     """Lay the bands out once."""
-    (sy, sx), (dy, dx) = problem.window.stride, problem.window.dilation
+    (sy, sx), (dy, dx), (from_left, from_right) = problem.window.stride, problem.window.dilation, products(problem)
     rows, columns = block_rows(problem), block_columns(problem)
+
+    def lay(column: Array, row: Array) -> Term:
+        """The bands of a term; where there is one product, it has the number of the other."""
+        left = band(column if from_right else column * row, rows, sy, dy)
+        right = np.kron(band(row if from_left else row * column, columns, sx, dx), np.eye(problem.pitch)).T
+        return left.astype(weight.dtype), right.astype(weight.dtype, order="C")
+
     bands = [
-        [
-            (
-                channel,
-                band(column, rows, sy, dy).astype(weight.dtype),
-                np.kron(band(row, columns, sx, dx), np.eye(problem.pitch)).T.astype(weight.dtype, order="C"),
-            )
-            for channel, kernel in enumerate(kernels)
-            for column, row in terms(kernel) or ()
-        ]
+        [(channel, *lay(*term)) for channel, kernel in enumerate(kernels) for term in terms(kernel) or ()]
         for kernels in weight
     ]
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
         _, tall, wide, pitch = out.shape
         _, line, _, value = block.strides
-        down = scratch("down", (tall, block.shape[2] * pitch), out.dtype)
+        length = block.shape[2] * pitch
         sums = scratch("sums", (tall, wide * pitch), out.dtype)
         for result, pairs in zip(out, bands, strict=True):
             if not pairs:
                 result[...] = 0
             target = as_strided(result, sums.shape, (result.strides[0], value))
             for number, (channel, left, right) in enumerate(pairs):
-                lines = as_strided(block[channel], (block.shape[1], down.shape[1]), (line, value))
-                multiply_rows(left, rows * sy, lines, down)
-                multiply_columns(down, columns * sx * pitch, right, sums if number else target)
+                into = sums if number else target
+                lines = as_strided(block[channel], (block.shape[1], length), (line, value))
+                down = lines[::sy]
+                if from_left:
+                    down = scratch("down", (tall, length), out.dtype) if from_right else into
+                    multiply_rows(left, rows * sy, lines, down)
+                if from_right:
+                    multiply_columns(down, columns * sx * pitch, right, into)
                 if number:
                     target += sums
 
     return run
+
+
+def products(problem: Problem) -> tuple[bool, bool]:
+    """Whether a term is a product from the left, and from the right: for a kernel of one row or column, one of them."""
+    from_right = problem.window.kernel[1] > 1 or problem.window.stride[1] > 1
+    return problem.window.kernel[0] > 1 or not from_right, from_right
 
 
 def band(weights: Array, outputs: int, stride: int, dilation: int) -> Array:
@@ -190,7 +200,8 @@ def cost(problem: Problem) -> float:
     length = ((wide - 1) * sx + kx) * pitch
     left = gemm_cost(tall / down, down, (down - 1) * sy + ky, length, size)
     right = gemm_cost(wide / across, tall, ((across - 1) * sx + kx) * pitch, across * pitch, size)
-    return pairs * (tiles * (left + right) + (down + across + 20) * COSTS["numpy.call"])
+    from_left, from_right = products(problem)
+    return pairs * (tiles * (from_left * left + from_right * right) + (down + across + 20) * COSTS["numpy.call"])
 
 
 def calls(problem: Problem) -> float:
