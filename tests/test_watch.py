@@ -168,6 +168,19 @@ def test_what_changes_is_done_again(watch, tmp_path):
     assert (tmp_path / "out/1.png").read_text() == "mine"
 
 
+def test_what_has_other_attributes_is_not_done_again(watch, tmp_path):
+    album(tmp_path / "in", 1)
+    run = watch(*NEGATIVE, "in", "-o", "out/", "-q")
+    assert run.said() == "out/0.png"
+    (tmp_path / "in/0.png").chmod(0o600)
+    save(tmp_path / "in/1.png", 1)
+    assert run.said() == "out/1.png"
+    (tmp_path / "out/0.png").unlink()  # unless there is no result
+    (tmp_path / "in/0.png").chmod(0o644)
+    assert run.said() == "out/0.png"
+    assert run.end() == (130, [], [])
+
+
 def test_what_was_there_before_is_replaced_if_asked(watch, tmp_path):
     album(tmp_path / "in", 1)
     (tmp_path / "out").mkdir()

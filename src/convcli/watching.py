@@ -36,13 +36,15 @@ class Watch:
     def __init__(self, look: Callable[[], Inputs], naming: Naming, kept: Sequence[Path], *, replace: bool) -> None:
         self._look, self._naming, self._kept, self._replace = look, naming, kept, replace
         self._made: dict[tuple[Path | None, Path | None], Path] = {}  # results, by inputs and planned outputs
+        self._states: dict[tuple[Path | None, Path | None], tuple[int, ...]] = {}  # of inputs, by the same
         self._refused: set[Path] = set()
 
     def rounds(self, changes: Iterable[set[Path] | None]) -> Iterator[list[Job]]:
         """The jobs of each round of changes; of the first, which is None, all that have no output yet.
 
-        What this run has made is renewed. An input whose result would be in the place of another's becomes a job with
-        a problem.
+        What this run has made is renewed, unless only attributes of its input have changed, or this came just as
+        watching began and was seen already. An input whose result would be in the place of another's becomes a job
+        with a problem.
         """
         for changed in changes:
             inputs = without(self._look(), self._refused - (changed or set()))
@@ -53,8 +55,8 @@ class Watch:
                 jobs = list(self._one_by_one(inputs, changed or set()))
             if changed is None:
                 jobs = [job for job in jobs if not job.source.problem and (self._replace or not _is_done(job))]
-            if jobs:
-                yield [self._renewed(job) for job in jobs]
+            if jobs := [self._renewed(job) for job in jobs if not self._is_known(job)]:
+                yield jobs
 
     def note(self, result: Result) -> None:
         """Remember what was written for a job."""
@@ -65,6 +67,14 @@ class Watch:
             self._made[result.job.source.path, output] = result.outputs[0]  # --existing rename may have changed it
         elif result.job.path(channel=0, frame=0) in result.outputs:  # under no other name
             self._made[result.job.source.path, output] = output
+
+    def _is_known(self, job: Job) -> bool:
+        """Whether the input is as it was when its result was made, which is there."""
+        key, state = (job.source.path, job.output), _state(job.source.path)
+        if not state:
+            return False
+        same, self._states[key] = self._states.get(key) == state, state
+        return same and _is_done(self._renewed(job))
 
     def _renewed(self, job: Job) -> Job:
         made = self._made.get((job.source.path, job.output))
@@ -134,6 +144,15 @@ def _settled(found: Iterable[set[tuple[Any, str]]], places: Mapping[str, Path], 
 def _files_of(path: Path) -> list[Path]:
     """A file itself; of a folder, which may have come as a whole, all that is in it."""
     return [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
+
+
+def _state(path: Path | None) -> tuple[int, ...]:
+    """What changes when a file is written anew or replaced; nothing if it is no file here."""
+    try:
+        found = path and path.stat()
+    except OSError:
+        return ()
+    return (found.st_ino, found.st_mtime_ns, found.st_size) if found else ()
 
 
 def _is_done(job: Job) -> bool:
