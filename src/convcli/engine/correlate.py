@@ -180,7 +180,7 @@ class _Run:
         if shares > 1 and not self.method.fixed:
             window = self.ask.window
             fair = max(-(-self.problem.planes * window.output[0] // shares), window.effective[0])
-            rows = min(rows, fair + fair % 2)  # some methods take them by twos
+            rows = min(rows, -(-fair // 4) * 4)  # some methods take them by twos or fours
         return rows, columns
 
     def _inner_columns(self) -> slice:

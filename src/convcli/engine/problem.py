@@ -59,6 +59,7 @@ class Problem(NamedTuple):
 
 MOST_VALUES = 1 << 20  # of a block
 REMEMBERED_BYTES = 1 << 14  # of a weight
+ROUNDED = 1 << 40  # sums of integers below this err in float64 by far less than the half that rounding forgives
 LARGEST_SUM = 1e18  # of an output's weights: below it no part of a sum of modest numbers overflows
 
 Runner = Callable[[Array, Array, Scratch], None]
@@ -120,6 +121,18 @@ def remembered(look: Callable[[Array, *Ts], T]) -> Callable[[Array, *Ts], T]:
 def refuses_integers(problem: Problem) -> str | None:
     """The refusal of methods that compute in floats alone."""
     return None if problem.dtype in ("float32", "float64") else "needs floats, and these sums exceed what floats hold"
+
+
+def refuses_rounding(problem: Problem) -> str | None:
+    """The refusal of methods whose results must be rounded to be exact."""
+    if problem.bound is not None and problem.bound >= ROUNDED:
+        return "would not be exact for sums this large"
+    return refuses_integers(problem)
+
+
+def rounded_dtype(problem: Problem) -> str:
+    """float64 where results must be rounded to be exact."""
+    return problem.dtype if problem.bound is None else "float64"
 
 
 def line_energies(block: Array) -> Array:

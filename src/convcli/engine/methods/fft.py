@@ -12,7 +12,16 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from convcli.engine.costs import COSTS
-from convcli.engine.problem import Array, Method, Problem, Runner, count_tiles, line_energies, refuses_integers
+from convcli.engine.problem import (
+    Array,
+    Method,
+    Problem,
+    Runner,
+    count_tiles,
+    line_energies,
+    refuses_rounding,
+    rounded_dtype,
+)
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
@@ -25,13 +34,12 @@ SIZES = sorted(
     two * odd for two in (2**n for n in range(1, 16)) for odd in (1, 3, 5, 9, 15) if 8 <= two * odd <= 1 << 15
 )
 LARGEST_SHARE = 1 / 20  # of the energy of a tile that one number may have
-EXACT = 1 << 40  # below this a float64 transform errs by far less than the half that rounding forgives
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
     """Transform the weight once; a runner transforms, multiplies, adds up channels and transforms back."""
     (sy, sx), (dy, dx), (ky, kx) = problem.window.stride, problem.window.dilation, problem.window.effective
-    (height, width), inner = sizes(problem), np.dtype(dtype(problem)).char.upper()  # the complex of the same size
+    (height, width), inner = sizes(problem), weight.dtype.char.upper()  # the complex of the same size
     outputs, channels = weight.shape[:2]
     spread = np.zeros((outputs, channels, ky, kx), weight.dtype)
     spread[..., ::dy, ::dx] = weight
@@ -100,7 +108,7 @@ def best_size(problem: Problem, axis: int) -> int:
     reach, stride, outputs = window.effective[axis], window.stride[axis], window.output[axis]
     need = window.span(axis, 0, outputs)[1]
     enough = next((size for size in SIZES if size >= need), need + need % 2)
-    room = isqrt(BLOCK_BYTES // (problem.channels * problem.pitch * np.dtype(dtype(problem)).itemsize))
+    room = isqrt(BLOCK_BYTES // (problem.channels * problem.pitch * np.dtype(rounded_dtype(problem)).itemsize))
     longest = max(2 * reach, min(room, max(CACHED, 8 * reach)))
     lengths = [size for size in SIZES if reach <= size <= min(enough, longest)] or [enough]
     best: int = min(
@@ -110,17 +118,10 @@ def best_size(problem: Problem, axis: int) -> int:
 
 
 def refuses(problem: Problem) -> str | None:
-    """Integers that rounding would not restore, and weights whose spectra would fill the memory."""
-    if problem.bound is not None and problem.bound >= EXACT:
-        return "would not be exact for sums this large"
+    """Weights whose spectra would fill the memory, and integers that rounding would not restore."""
     if problem.outputs * problem.channels * prod(sizes(problem)) > MOST_SPECTRA:
         return "would hold too many spectra"
-    return refuses_integers(problem)
-
-
-def dtype(problem: Problem) -> str:
-    """float64 where rounding must restore exact integers."""
-    return problem.dtype if problem.bound is None else "float64"
+    return refuses_rounding(problem)
 
 
 def tile(problem: Problem) -> Pair:
@@ -133,7 +134,7 @@ def tile(problem: Problem) -> Pair:
 def cost(problem: Problem) -> float:
     """n log n for the transforms there and back, and the products."""
     (height, width), tiles = sizes(problem), count_tiles(problem, outputs_of(problem))
-    values = height * width * problem.pitch * np.dtype(dtype(problem)).itemsize
+    values = height * width * problem.pitch * np.dtype(rounded_dtype(problem)).itemsize
     step = log2(height * width) * COSTS["fft.step"]
     pairs = problem.channels * problem.outputs
     return values * (
@@ -151,7 +152,7 @@ def memory(problem: Problem) -> int:
     """Spectra of a row of tiles and what is made of them."""
     (height, width), spectra = sizes(problem), problem.channels + (2 if problem.outputs * problem.channels > 1 else 0)
     count = -(-tile(problem)[1] // outputs_of(problem)[1])
-    return (spectra + 1) * count * height * width * np.dtype(dtype(problem)).itemsize
+    return (spectra + 1) * count * height * width * np.dtype(rounded_dtype(problem)).itemsize
 
 
 def even(block: Array) -> bool:
@@ -163,4 +164,4 @@ def even(block: Array) -> bool:
     return bool(energies.max() <= limit or max(block.max(), -block.min()) ** 2 <= limit)
 
 
-METHOD = Method("fft", bind, refuses, tile, cost, calls, memory, suits=even, dtype=dtype, fixed=True)
+METHOD = Method("fft", bind, refuses, tile, cost, calls, memory, suits=even, dtype=rounded_dtype, fixed=True)
