@@ -68,6 +68,20 @@ def test_blas_that_copies_is_given_the_whole_product(monkeypatch):
     assert shapes == [(21, 21, 4000)]
 
 
+@pytest.mark.parametrize(("rows", "copies", "products"), [(3, True, 3), (4, True, 1), (3, False, 1)])
+def test_blas_that_copies_is_given_a_few_rows_as_vectors(monkeypatch, rows, copies, products):
+    monkeypatch.setattr(blas, "copies", lambda: copies)
+    matrices = RNG.integers(-9, 10, (5, rows, 9)).astype(np.float32)
+    cells = RNG.integers(-9, 10, (5, 9, 200)).astype(np.float32)
+    frame = np.full((5, rows + 1, 202), 77, np.float32)
+    shapes = calls_of(monkeypatch)
+    blas.multiply(matrices, cells, frame[:, :-1, 1:-1])
+    assert shapes == [(rows // products, 9, 200)] * products
+    np.testing.assert_array_equal(frame[:, :-1, 1:-1], np.einsum("nij,njk->nik", matrices, cells))
+    assert (frame[:, -1] == 77).all()
+    assert (frame[:, :, [0, -1]] == 77).all()
+
+
 @pytest.mark.parametrize(
     ("vectors", "copies"),
     [("X86_V3", True), ("AVX2", True), ("NEON ASIMD", True), ("X86_V4", False), ("AVX512F AVX512_SKX", False)],

@@ -452,7 +452,7 @@ def small_tiles(values=1, stretch=1, at_once=1):
 @pytest.fixture(params=[False, True], ids=["in place", "copied"])
 def either_blas(request, monkeypatch):
     """BLAS that multiplies matrices where they lie, and one that copies them: to each its own layout of the work."""
-    for module in (blas, row_gemm, separable):
+    for module in (blas, costs, row_gemm, separable):
         monkeypatch.setattr(module, "copies", lambda: request.param)
     for name, fitted in costs.FITTED.items():
         monkeypatch.setitem(costs.COSTS, name, fitted[request.param])

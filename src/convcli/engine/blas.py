@@ -11,6 +11,7 @@ Array = NDArray[Any]
 SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS with AVX-512 reads matrices where they lie
 AVX512 = ("AVX512", "X86_V4")  # in NumPy's names of what a function is built for
 PIECE = 64  # columns of a step of its: it is slower with other than multiples of them
+FEW = 3  # rows of a matrix that are faster one by one than to copy what they multiply
 
 
 @lru_cache(maxsize=1)
@@ -33,6 +34,10 @@ def multiply(matrix: Array, cells: Array, out: Array) -> None:
     """
     rows, depth = matrix.shape[-2:]
     width, most = cells.shape[-1], SMALL_PRODUCT // max(1, rows * depth) // PIECE * PIECE
+    if copies() and rows <= FEW:
+        for row in range(rows):
+            np.matmul(matrix[..., row : row + 1, :], cells, out=out[..., row : row + 1, :])
+        return
     if copies() or not 0 < most < width:
         np.matmul(matrix, cells, out=out)
         return

@@ -6,7 +6,7 @@ fit, also of what has nothing to do with BLAS. Only their ratios matter to the p
 threads.
 """
 
-from convcli.engine.blas import copies
+from convcli.engine.blas import FEW, copies
 
 FITTED = {  # without and with copies; seconds for each byte of a value, unless it says "start", "call" or "run"
     "start": (1.1e-04, 1.2e-04),
@@ -36,8 +36,8 @@ def gemm_cost(calls: float, rows: float, depth: float, columns: float, itemsize:
     """Seconds of ``calls`` products ``(rows, depth) @ (depth, columns)``; columns come in whole vectors."""
     lanes = VECTOR // itemsize
     across = -(-columns // lanes) * lanes
-    if rows == 1:
-        return calls * (COSTS["gemm.call"] + itemsize * depth * across * COSTS["gemv.value"])
+    if rows == 1 or (rows <= FEW and copies()):
+        return calls * rows * (COSTS["gemm.call"] + itemsize * depth * across * COSTS["gemv.value"])
     products = rows * depth * across * COSTS["gemm.product"]
     moved = (rows + columns) * depth * COSTS["gemm.read"] + rows * columns * COSTS["gemm.write"]
     return calls * (COSTS["gemm.call"] + itemsize * (products + moved))
