@@ -9,24 +9,24 @@ threads.
 from convcli.engine.blas import FEW, copies
 
 FITTED = {  # without and with copies; seconds for each byte of a value, unless it says "start", "call" or "run"
-    "start": (1.1e-04, 1.2e-04),
+    "start": (1.1e-04, 1.3e-04),
     "tile.call": (7.5e-05, 1.4e-04),
-    "tile.cell": (6.7e-11, 2.8e-11),
+    "tile.cell": (6.7e-11, 4.2e-11),
     "tile.result": (2.7e-11, 1.1e-10),
-    "numpy.call": (2.1e-06, 2.8e-06),
-    "copy.value": (5.9e-12, 1.3e-11),
+    "numpy.call": (2.1e-06, 2.5e-06),
+    "copy.value": (5.9e-12, 6.3e-12),
     "copy.run": (5.5e-09, 7.5e-09),
-    "copy.strided": (5.4e-11, 5.7e-11),
-    "shift_add.tap": (5.7e-11, 6.9e-11),
+    "copy.strided": (5.4e-11, 5.0e-11),
+    "shift_add.tap": (5.7e-11, 6.6e-11),
     "shift_add.strided": (1.2e-10, 1.4e-10),
-    "gemm.product": (6.2e-12, 5.5e-12),
-    "gemm.read": (1.5e-11, 6.9e-11),
-    "gemm.write": (0.0e00, 5.6e-11),
-    "gemv.value": (2.1e-11, 2.0e-11),
-    "gemm.call": (1.7e-07, 8.3e-08),
-    "box_sum.pass": (6.4e-11, 5.3e-11),
-    "fft.step": (5.0e-11, 5.7e-11),
-    "fft.product": (6.8e-11, 9.5e-11),
+    "gemm.product": (6.2e-12, 5.6e-12),
+    "gemm.read": (1.5e-11, 6.4e-11),
+    "gemm.write": (0.0e00, 5.9e-11),
+    "gemv.value": (2.1e-11, 2.1e-11),
+    "gemm.call": (1.7e-07, 1.2e-07),
+    "box_sum.pass": (6.4e-11, 5.4e-11),
+    "fft.step": (5.0e-11, 5.9e-11),
+    "fft.product": (6.8e-11, 8.5e-11),
 }
 COSTS = {name: costs[copies()] for name, costs in FITTED.items()}
 VECTOR = 64  # bytes that BLAS multiplies at once
