@@ -424,9 +424,9 @@ def trusted():
         yield
 
 
-TILES = {  # values of a tile, values of a stretch, values of a row of transforms
+TILES = {  # values of a tile, values of a stretch, bytes of a row of transforms
     "least": (1, 1, 1),
-    "few": (2500, 600, 64 * 5),
+    "few": (2500, 600, 64 * 5 * 4),
 }
 
 

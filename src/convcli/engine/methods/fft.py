@@ -25,7 +25,7 @@ from convcli.engine.problem import (
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
-AT_ONCE = 1 << 19  # values transformed by one call
+AT_ONCE = 1 << 21  # bytes transformed by one call
 PASSES = 16  # over a line in memory, as against the log2(n) of its transform
 CACHED = 320  # two dimensions of this length lie in cache, there and back
 BLOCK_BYTES = 1 << 23  # of a tile, unless the kernel needs more
@@ -127,7 +127,7 @@ def refuses(problem: Problem) -> str | None:
 def tile(problem: Problem) -> Pair:
     """A row of transforms."""
     (height, width), (rows, columns) = sizes(problem), outputs_of(problem)
-    count = max(1, AT_ONCE // (problem.channels * height * width))
+    count = max(1, AT_ONCE // (problem.channels * height * width * np.dtype(rounded_dtype(problem)).itemsize))
     return min(rows, problem.window.output[0]), min(columns * count, problem.window.output[1])
 
 
