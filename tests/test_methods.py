@@ -211,9 +211,8 @@ def test_whole_sums_are_exact_on_both_sides_of_a_limit(method, dtype, top):
     for half in (top // (limits.max + 1) // 6 + offset for offset in (-1, 0, 1, 9)):
         kernel = np.full((3, 2) if method == "winograd" else (2, 3), max(1, half))
         got = attempt(functools.partial(convcli.filter2d, x, kernel, padding="valid", dtype=np.int64), method)
-        assert got is not None or method == "winograd"  # which leaves room for its parts
-        if got is not None:
-            np.testing.assert_array_equal(got, whole(x[..., None], kernel, padding="valid")[..., 0])
+        assert got is not None
+        np.testing.assert_array_equal(got, whole(x[..., None], kernel, padding="valid")[..., 0])
 
 
 @pytest.mark.parametrize("method", sorted(NO_BOX - {"winograd"}))
@@ -646,7 +645,7 @@ def test_any_part_of_a_padded_picture(size, pads, boundary, dtype, data):
 @each_method
 def test_small_tiles_of_layers(tiny, either_blas, method):
     outputs, channels = (2, 2) if method == "separable" else (4, 3)
-    x = RNG.integers(-99, 100, (2 * channels, 70, 40)).astype(np.int8 if method == "winograd" else np.int16)
+    x = RNG.integers(-99, 100, (2 * channels, 70, 40)).astype(np.int16)
     factors = RNG.integers(-9, 10, (outputs, channels, 1, 1))
     shared = {"box-sum": np.ones((3, 2), int), "separable": SMOOTH[:, :2]}
     weight = factors * shared[method] if method in shared else RNG.integers(-9, 10, (outputs, channels, 3, 2))
@@ -751,6 +750,55 @@ def test_under_a_stride_a_nan_beside_the_kernel_stays_out(poisoned, monkeypatch,
     want = np.stack([oracle.correlate(plane, weight, stride=stride) for plane in planes], axis=2)
     assert_near(got, want, reach_of(clean, weight))
     np.testing.assert_array_equal(got, np.where(np.isnan(want), want, plain))  # no other one is rounded anew
+
+
+SPREAD = RNG.standard_normal((16, 40, 30)).astype(np.float32)
+
+
+def test_winograd_errs_little_more_than_plain_sums():
+    weight = RNG.standard_normal((8, 16, 3, 3)).astype(np.float32)
+    exact = convcli.conv2d(SPREAD.astype(float), weight, method="im2col")
+    errors = {
+        method: float(np.square(convcli.conv2d(SPREAD, weight, method=method) - exact).mean())
+        for method in ("winograd", "im2col")
+    }
+    assert 0 < errors["winograd"] < 1.6**2 * errors["im2col"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(np.s_[:, 13], 1e6), (np.s_[:, 13:16, 10:13], -9999), (np.s_[3, 13, 10], 1e10)],
+    ids=["row", "block", "pixel"],
+)
+def test_rows_out_of_reach_have_no_say(place, value):
+    """Not even with their rounding: which windows hold them, a method's sums of rows do not know."""
+    weight = RNG.standard_normal((4, 16, 3, 3)).astype(np.float32)
+    spoilt, held = SPREAD.copy(), np.zeros(SPREAD.shape)
+    spoilt[place], held[place] = value, 1
+    free = oracle.layer(held, np.ones(weight.shape)) == 0
+    got, clean = (convcli.conv2d(x, weight, method="winograd") for x in (spoilt, SPREAD))
+    assert np.abs(got - clean)[free].max() < 1e-4
+
+
+def test_rows_are_alike_but_for_zeros():
+    block = np.ones((2, 9, 5, 1), np.float32)
+    block[:, :2] = 0  # pads
+    assert winograd.alike(block)
+    assert winograd.alike(np.zeros_like(block))
+    for factor, alike in ((29, True), (31, False), (1e20, False), (np.nan, False)):
+        unlike = block.copy()
+        unlike[:, 4] *= np.float32(factor)
+        with np.errstate(over="ignore"):
+            assert winograd.alike(unlike) == alike
+
+
+def test_products_of_enormous_weights_overflow_in_their_windows():
+    x = np.full((40, 40), 1e3, np.float32)
+    x[:10] = 1e15
+    weight = np.full((3, 3), 1e25)
+    for method in METHODS:
+        got = attempt(functools.partial(convcli.filter2d, x, weight, padding="valid"), method)
+        assert got is None or np.isfinite(got[10:]).all()
 
 
 @pytest.mark.parametrize(("value", "products"), [(0.5, 1), (np.nan, 2)])
@@ -895,6 +943,44 @@ def test_a_thread_works_in_the_memory_that_its_plan_names(monkeypatch, either_bl
         named = next(one.memory for one in asked().candidates if one.method == method)
         (used,) = Measured.made
         assert 0 < used.nbytes <= named + (spoilt and 6 << 20)  # what a spoilt tile is left to has memory of its own
+
+
+@pytest.mark.parametrize("size", [(9, 9), (9, 29)])
+def test_pictures_have_the_memory_that_their_plan_names(monkeypatch, either_blas, size):
+    ask = picture_filter(RNG.random((300, 320, 3), np.float32), np.ones(size), padding="same", boundary="edge")
+    for method in METHODS:
+        monkeypatch.setattr(Measured, "made", [])
+        use_scratch(monkeypatch, Measured)
+        made = plan.make_plan(ask.problem())
+        if (named := next(one for one in made.candidates if one.method == method)).refused:
+            continue
+        correlate.correlate(ask, Store(np.empty(ask.shape, np.uint8)), method=method, threads=1)
+        (used,) = Measured.made
+        assert 0 < used.nbytes <= named.memory
+
+
+def test_values_that_are_taken_apart_have_their_price():
+    planar = separable.METHOD._replace(planar=lambda _problem: True)
+    ask = picture_filter(np.zeros((300, 320, 3), np.uint8), SMOOTH, padding="same", boundary="edge")
+    pixels = ask.problem()
+    copies = pixels.values * 2 * 4 * costs.COSTS["copy.strided"]  # of what goes in and, about as much, what comes out
+    assert plan.estimate(planar, pixels) - plan.estimate(planar, pixels.apart()) == pytest.approx(copies, rel=0.2)
+    assert plan.working_memory(planar, pixels) == plan.working_memory(planar, pixels.apart())
+
+
+def test_several_pictures_of_several_values(either_blas):
+    """There are none yet, but the inner form has room for them."""
+    cells, weight = RNG.standard_normal((2, 1, 20, 40, 3)).astype(np.float32), RNG.standard_normal((1, 1, 5, 27))
+    ask = Correlation(cells, weight, shapes.conv_window((20, 40), (5, 27)))
+    results = [np.full(ask.shape, np.nan, np.float32) for _ in "ab"]
+    for method, out in zip(("separable", "row-gemm"), results, strict=True):
+        correlate.correlate(ask, Store(out), method=method)
+    assert_near(*results, 50)
+
+
+def test_few_rows_cost_what_they_take_one_by_one(either_blas):
+    few, one = (costs.gemm_cost(5, rows, 27, 1000, 4) for rows in (3, 1))
+    assert (few == pytest.approx(3 * one)) == blas.copies()
 
 
 @pytest.mark.parametrize(

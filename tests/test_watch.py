@@ -181,6 +181,21 @@ def test_what_has_other_attributes_is_not_done_again(watch, tmp_path):
     assert run.end() == (130, [], [])
 
 
+@pytest.mark.parametrize("seconds", [None, 1_700_000_000])
+def test_what_is_written_in_place_is_done_again(seconds, watch, tmp_path):
+    """Also if its size is the same, and its time where that is in seconds."""
+    picture = tmp_path / "in/0.pgm"
+    picture.parent.mkdir()
+    run = watch(*NEGATIVE, "in", "-o", "out/", "--format", "png", "-q")
+    for number in (3, 4):
+        picture.write_bytes(b"P5 32 24 255\n" + noise(number).tobytes())
+        if seconds:
+            os.utime(picture, (seconds, seconds))
+        assert run.said() == "out/0.png"
+        assert is_negative(tmp_path / "out/0.png", number)
+    assert run.end() == (130, [], [])
+
+
 def test_what_was_there_before_is_replaced_if_asked(watch, tmp_path):
     album(tmp_path / "in", 1)
     (tmp_path / "out").mkdir()

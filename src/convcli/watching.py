@@ -9,7 +9,7 @@ from typing import Any
 from convcli.errors import ConvcliError
 from convcli.jobs import Result
 from convcli.naming import Job, Naming, Plan
-from convcli.places import is_there
+from convcli.places import State, is_there, stamp_of, state_of
 from convcli.sources import Group, Inputs, Source
 
 STEP = 200  # milliseconds between two looks
@@ -36,7 +36,8 @@ class Watch:
     def __init__(self, look: Callable[[], Inputs], naming: Naming, kept: Sequence[Path], *, replace: bool) -> None:
         self._look, self._naming, self._kept, self._replace = look, naming, kept, replace
         self._made: dict[tuple[Path | None, Path | None], Path] = {}  # results, by inputs and planned outputs
-        self._states: dict[tuple[Path | None, Path | None], tuple[int, ...]] = {}  # of inputs, by the same
+        self._planned: dict[Path | None, State] = {}  # inputs as they were when they became jobs
+        self._done: dict[Path | None, State] = {}  # and those among them that have results
         self._refused: set[Path] = set()
 
     def rounds(self, changes: Iterable[set[Path] | None]) -> Iterator[list[Job]]:
@@ -55,7 +56,9 @@ class Watch:
                 jobs = list(self._one_by_one(inputs, changed or set()))
             if changed is None:
                 jobs = [job for job in jobs if not job.source.problem and (self._replace or not _is_done(job))]
-            if jobs := [self._renewed(job) for job in jobs if not self._is_known(job)]:
+            jobs = [job for job in map(self._renewed, jobs) if not self._is_known(job)]
+            self._planned |= {job.source.path: state_of(job.source.path) for job in jobs if job.source.path}
+            if jobs:
                 yield jobs
 
     def note(self, result: Result) -> None:
@@ -63,18 +66,20 @@ class Watch:
         output = result.job.output
         if result.status != "written" or output is None:
             return
+        self._done[result.job.source.path] = self._planned.get(result.job.source.path, ())
         if not result.job.split:
             self._made[result.job.source.path, output] = result.outputs[0]  # --existing rename may have changed it
         elif result.job.path(channel=0, frame=0) in result.outputs:  # under no other name
             self._made[result.job.source.path, output] = output
 
     def _is_known(self, job: Job) -> bool:
-        """Whether the input is as it was when its result was made, which is there."""
-        key, state = (job.source.path, job.output), _state(job.source.path)
-        if not state:
+        """Whether the input is as it was when its result was made, which is there; not where files have the time in
+        seconds, within one of which it can be written twice."""
+        path = job.source.path
+        before = self._done.get(path)
+        if path is None or not before or before != state_of(path):
             return False
-        same, self._states[key] = self._states.get(key) == state, state
-        return same and _is_done(self._renewed(job))
+        return stamp_of(path)[1] % 10**9 != 0 and _is_done(job)
 
     def _renewed(self, job: Job) -> Job:
         made = self._made.get((job.source.path, job.output))
@@ -144,15 +149,6 @@ def _settled(found: Iterable[set[tuple[Any, str]]], places: Mapping[str, Path], 
 def _files_of(path: Path) -> list[Path]:
     """A file itself; of a folder, which may have come as a whole, all that is in it."""
     return [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
-
-
-def _state(path: Path | None) -> tuple[int, ...]:
-    """What changes when a file is written anew or replaced; nothing if it is no file here."""
-    try:
-        found = path and path.stat()
-    except OSError:
-        return ()
-    return (found.st_ino, found.st_mtime_ns, found.st_size) if found else ()
 
 
 def _is_done(job: Job) -> bool:

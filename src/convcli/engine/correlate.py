@@ -58,7 +58,7 @@ class Correlation(NamedTuple):
         return self._replace(cells=cells, weight=weight, window=self.window.turned(), whole=None)
 
     def apart(self) -> "Correlation":
-        """The same with values that lie side by side as items of their own; there is one item, or one value."""
+        """A single item with values that lie side by side as items of their own."""
         return self._replace(cells=self.cells.swapaxes(0, 4))
 
     def problem(self, integer: bool = False) -> Problem:
@@ -115,7 +115,7 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
         return plan
     seconds = next(one.seconds for one in plan.candidates if one.method == plan.method)
     chosen = METHODS[plan.method]
-    if chosen.takes(problem) != problem:
+    if len(ask.cells) == 1 and chosen.takes(problem) is not problem:
         ask, store, problem = ask.apart(), store.apart(), problem.apart()
     run = _Run(ask, store, problem, chosen)
     shares = max(LEAST_SHARES, 2 * int(seconds / (2 * SHARE))) if seconds > WORTH_THREADS else 1

@@ -2,11 +2,11 @@
 
 From ``benchmarks/planner.py fit``, November 2026: AMD EPYCs of family 25, NumPy 2.4 with OpenBLAS 0.3.31, one with
 AVX-512 (SkylakeX kernels) and one without (Haswell kernels, which copy what they multiply); a column is one machine's
-fit, also of what has nothing to do with BLAS. Only their ratios matter to the planner; their seconds tell what is worth
-threads.
+fit, also of what has nothing to do with BLAS. The one with AVX-512 is older than ``fft``, ``separable`` and
+``winograd`` as they are. Only their ratios matter to the planner; their seconds tell what is worth threads.
 """
 
-from convcli.engine.blas import FEW, copies
+from convcli.engine.blas import as_vectors, copies
 
 FITTED = {  # without and with copies; seconds for each byte of a value, unless it says "start", "call" or "run"
     "start": (1.1e-04, 1.3e-04),
@@ -36,7 +36,7 @@ def gemm_cost(calls: float, rows: float, depth: float, columns: float, itemsize:
     """Seconds of ``calls`` products ``(rows, depth) @ (depth, columns)``; columns come in whole vectors."""
     lanes = VECTOR // itemsize
     across = -(-columns // lanes) * lanes
-    if rows == 1 or (rows <= FEW and copies()):
+    if as_vectors(rows):
         return calls * rows * (COSTS["gemm.call"] + itemsize * depth * across * COSTS["gemv.value"])
     products = rows * depth * across * COSTS["gemm.product"]
     moved = (rows + columns) * depth * COSTS["gemm.read"] + rows * columns * COSTS["gemm.write"]

@@ -69,13 +69,13 @@ def _plan(problem: Problem, method: str) -> Plan:
 
 def estimate(method: Method, problem: Problem) -> float:
     """Seconds on one thread: the method's own work, and what every tile costs besides."""
-    apart, problem = problem.pitch, method.takes(problem)
-    strided = COSTS["copy.strided"] if apart > problem.pitch else 0.0
-    tile, size = method.tile(problem), np.dtype(method.dtype(problem)).itemsize
-    block = block_values(problem, tile) * size * (COSTS["tile.cell"] + strided)
-    store = problem.values * size * (COSTS["tile.result"] + strided)
-    calls = COSTS["tile.call"] + method.calls(problem) * COSTS["numpy.call"]
-    return COSTS["start"] + method.cost(problem) + store + count_tiles(problem, tile) * (block + calls)
+    taken = method.takes(problem)
+    strided = COSTS["copy.strided"] if taken.pitch < problem.pitch else 0.0
+    tile, size = method.tile(taken), np.dtype(method.dtype(taken)).itemsize
+    block = block_values(taken, tile) * size * (COSTS["tile.cell"] + strided)
+    store = taken.values * size * (COSTS["tile.result"] + strided)
+    calls = COSTS["tile.call"] + method.calls(taken) * COSTS["numpy.call"]
+    return COSTS["start"] + method.cost(taken) + store + count_tiles(taken, tile) * (block + calls)
 
 
 def working_memory(method: Method, problem: Problem) -> int:

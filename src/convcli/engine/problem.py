@@ -79,7 +79,7 @@ class Method(NamedTuple):
     reach outputs whose window does not hold it, or a product of one with 0 would be left out.
 
     With ``views``, a block had better be a view of the picture than a copy: the method reads it once. With ``fixed``, a
-    lower tile would cost as much as a whole one. ``apart`` says whether values that lie side by side had better be
+    lower tile would cost as much as a whole one. ``planar`` says whether values that lie side by side had better be
     planes of their own: then the method gets :meth:`Problem.apart`.
     """
 
@@ -94,11 +94,11 @@ class Method(NamedTuple):
     dtype: Callable[[Problem], str] = lambda problem: problem.dtype
     views: bool = False
     fixed: bool = False
-    apart: Callable[[Problem], bool] = lambda _problem: False
+    planar: Callable[[Problem], bool] = lambda _problem: False
 
     def takes(self, problem: Problem) -> Problem:
         """The problem in the form in which the method had better get it."""
-        return problem.apart() if problem.pitch > 1 and self.apart(problem) else problem
+        return problem.apart() if problem.pitch > 1 and self.planar(problem) else problem
 
 
 def remembered(look: Callable[[Array, *Ts], T]) -> Callable[[Array, *Ts], T]:

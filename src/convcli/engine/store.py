@@ -109,7 +109,7 @@ class Store:
         return Store(self.array.swapaxes(2, 3), tone=self.tone, extent=self.extent, unit=self.unit)
 
     def apart(self) -> "Store":
-        """The same with values that lie side by side as items of their own."""
+        """A single item's, with values that lie side by side as items of their own."""
         return Store(self.array.swapaxes(0, 4), tone=self.tone, extent=self.extent, unit=self.unit)
 
     def put(self, place: tuple[Any, ...], values: Array, span: Span | None = None) -> None:

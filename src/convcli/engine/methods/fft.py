@@ -12,7 +12,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from convcli.engine.costs import COSTS
+from convcli.engine.methods import row_gemm
 from convcli.engine.problem import (
+    LARGEST_SUM,
     Array,
     Method,
     Problem,
@@ -37,7 +39,11 @@ LARGEST_SHARE = 1 / 20  # of the energy of a tile that one number may have
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
-    """Transform the weight once; a runner transforms, multiplies, adds up channels and transforms back."""
+    """Transform the weight once; a runner transforms, multiplies, adds up channels and transforms back. Products of
+    enormous weights might overflow in the transform alone: they are left to ``row-gemm``.
+    """
+    if np.abs(weight).sum(axis=(1, 2, 3)).max() > LARGEST_SUM:
+        return row_gemm.bind(problem, weight)
     (sy, sx), (dy, dx), (ky, kx) = problem.window.stride, problem.window.dilation, problem.window.effective
     (height, width), inner = sizes(problem), weight.dtype.char.upper()  # the complex of the same size
     outputs, channels = weight.shape[:2]
@@ -46,7 +52,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
     spectra = np.empty((outputs, channels, height, width // 2 + 1), inner)
     transform_there(spread, width, spectra)
     np.conjugate(spectra, out=spectra)  # a correlation, not a convolution
-    spectra *= sqrt(height * width)  # unscaled: the scales of two transforms are the one that is due
+    spectra *= sqrt(height * width)  # no scale of its own: those of a tile, there and back, make up the one due
     per_tile = outputs_of(problem)[1]
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:

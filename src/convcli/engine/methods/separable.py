@@ -2,7 +2,8 @@
 
 From the left a band sums a block's rows, from the right its columns. The bands' zeros are the price: a block of B
 outputs multiplies B + k - 1 numbers for each, in place of k. Values that lie side by side are spread over the
-right-hand band where that costs less than to take them apart. A kernel of one row or one column is a single product.
+right-hand band where that costs less than to take them apart. A kernel of one row is the product from the right alone,
+one of one column that from the left, unless a stride picks columns, which BLAS can only do by the way.
 """
 
 from math import gcd
@@ -29,7 +30,7 @@ from convcli.engine.shapes import Pair
 VALUES = 1 << 19  # of a block
 ROWS = 128  # of it at least: products with columns gain from many
 MOST_TERMS = 16
-LONG = 24  # columns of a kernel, above which values that lie side by side are taken apart
+LONG = 24  # columns of a kernel
 Term = tuple[Array, Array]  # a column (kh,) and a row (kw,)
 
 
@@ -93,29 +94,29 @@ def bind(problem: Problem, weight: Array) -> Runner:
     def run(block: Array, out: Array, scratch: Scratch) -> None:
         _, tall, wide, pitch = out.shape
         _, line, _, value = block.strides
-        length = block.shape[2] * pitch
-        sums = scratch("sums", (tall, wide * pitch), out.dtype)
+        shape, length = (tall, wide * pitch), block.shape[2] * pitch
         for result, pairs in zip(out, bands, strict=True):
             if not pairs:
                 result[...] = 0
-            target = as_strided(result, sums.shape, (result.strides[0], value))
+            target = as_strided(result, shape, (result.strides[0], value))
             for number, (channel, left, right) in enumerate(pairs):
-                into = sums if number else target
+                into = scratch("sums", shape, out.dtype) if number else target
                 lines = as_strided(block[channel], (block.shape[1], length), (line, value))
-                down = lines[::sy]
                 if from_left:
                     down = scratch("down", (tall, length), out.dtype) if from_right else into
                     multiply_rows(left, rows * sy, lines, down)
+                else:
+                    down = lines[::sy]
                 if from_right:
                     multiply_columns(down, columns * sx * pitch, right, into)
                 if number:
-                    target += sums
+                    target += into
 
     return run
 
 
 def products(problem: Problem) -> tuple[bool, bool]:
-    """Whether a term is a product from the left, and from the right: for a kernel of one row or column, one of them."""
+    """Whether a term is a product from the left, and whether one from the right."""
     from_right = problem.window.kernel[1] > 1 or problem.window.stride[1] > 1
     return problem.window.kernel[0] > 1 or not from_right, from_right
 
@@ -173,8 +174,8 @@ def block_columns(problem: Problem) -> int:
     return min(problem.window.output[1], columns)
 
 
-def apart(problem: Problem) -> bool:
-    """Where a band for all of them would be copied, or mostly zeros."""
+def planar(problem: Problem) -> bool:
+    """Where a band for all that lie side by side would be copied, or have more zeros than they are worth."""
     return copies() or problem.window.effective[1] > LONG
 
 
@@ -216,4 +217,4 @@ def memory(problem: Problem) -> int:
     return rows * (across + columns) * problem.pitch * problem.itemsize
 
 
-METHOD = Method("separable", bind, refuses, tile, cost, calls, memory, suits=modest, apart=apart)
+METHOD = Method("separable", bind, refuses, tile, cost, calls, memory, suits=modest, planar=planar)

@@ -1,12 +1,17 @@
 """Winograd: four output rows under a kernel of three rows by six products in place of twelve.
 
 F(4, 3) of S. Winograd, Arithmetic Complexity of Computations (1980), down the picture only, where whole rows are added
-up. Of three numbers and of four the polynomials' values at five points, and the last coefficients, multiplied, are
-those of the product, which give its six coefficients back (Toom and Cook); transposed, that is four outputs of a
-kernel of three (A. Lavin and S. Gray, arXiv:1509.09308). Each of the six is a matrix product over all channels and
-kernel columns, so that the sums before and after it are little beside it where there are many channels. These are
-products, too, since BLAS adds rows up faster than NumPy; that a NaN would meet their zeros is one more reason for
-numbers to be modest.
+up. Of the six rows d under four outputs y, and of the kernel's rows g,
+
+    y = A' ((G g) * (B' d))
+
+with matrices that A. Lavin and S. Gray (arXiv:1509.09308) write like this. Where ``powers(n)`` has a row for each of
+five points and infinity, which times n coefficients are the values of a polynomial there, A is ``powers(4)``, G
+``powers(3)``, and B the inverse of ``powers(6)``.
+
+Each of the six products is one of matrices, over all channels and kernel columns, so that the sums before and after it
+are little beside it where there are many channels. These are products, too, since BLAS adds rows up faster than NumPy.
+Rows that an output's window does not hold cancel but for their rounding, so that none may be far larger than another.
 """
 
 import numpy as np
@@ -22,7 +27,7 @@ from convcli.engine.problem import (
     Problem,
     Runner,
     fit_tile,
-    modest,
+    line_energies,
     refuses_rounding,
     rounded_dtype,
 )
@@ -33,13 +38,13 @@ BLOCK = 1 << 19  # values of a tile's input
 VALUES = 1 << 19  # of shifted sums at a time, unless four rows have more
 NARROWEST = 64  # columns of a tile
 SUMS = 9  # passes over a row of every kernel that its sums take, about
-POINTS = 0, 3 / 4, -3 / 4, 3 / 2, -3 / 2  # with these results err twice as much as plain sums, with small integers more
-GROWN = 64  # how much larger than a sum its parts can be, at most
+POINTS = 0, 3 / 4, -3 / 4, 3 / 2, -3 / 2  # with 1 and 2 results would err half as much again
+UNLIKE = 30  # times as large as another a row may be, whose results then err as many times as much
 TAPS, ROWS, PRODUCTS = 3, len(POINTS) - 1, len(POINTS) + 1
 
 
 def powers(count: int) -> Array:
-    """Of each point, and of infinity, which is the highest alone: ``(PRODUCTS, count)``."""
+    """``(PRODUCTS, count)``: the powers of each point, and of infinity, where the highest alone counts."""
     return np.vstack([np.vander(POINTS, count, increasing=True), np.eye(count)[-1]])
 
 
@@ -48,12 +53,11 @@ def bind(problem: Problem, weight: Array) -> Runner:
     sx, dx = problem.window.stride[1], problem.window.dilation[1]
     outputs, channels, _, kw = weight.shape
     rest = im2col.bind(problem, weight)
-    if np.abs(weight).sum(axis=(1, 2, 3)).max() > LARGEST_SUM / GROWN:
+    if np.abs(weight).sum(axis=(1, 2, 3)).max() > LARGEST_SUM:
         return rest
     taps = weight.transpose(2, 0, 1, 3).reshape(TAPS, -1)
     matrices = (powers(TAPS).astype(weight.dtype) @ taps).reshape(PRODUCTS, outputs, channels * kw)
-    before = np.linalg.inv(powers(PRODUCTS)).T.astype(weight.dtype)  # times the rows under four outputs
-    after = powers(ROWS).T.astype(weight.dtype)  # times the products
+    before, after = np.linalg.inv(powers(PRODUCTS)).T.astype(weight.dtype), powers(ROWS).T.astype(weight.dtype)
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
         _, rows, columns, pitch = out.shape
@@ -139,4 +143,12 @@ def memory(problem: Problem) -> int:
     return (sums + rest) * problem.pitch * np.dtype(rounded_dtype(problem)).itemsize
 
 
-METHOD = Method("winograd", bind, refuses, tile, cost, calls, memory, suits=modest, dtype=rounded_dtype)
+def alike(block: Array) -> bool:
+    """Whether all numbers are finite and far from overflow, and no row is so large that its rounding would show in what
+    is under another: a row of nodata, -9999, say. Rows of zeros do not count, for pads are."""
+    energies = line_energies(block).sum(axis=0)
+    most, least = energies.max(), energies[energies > 0].min(initial=np.inf)
+    return bool(np.isfinite(most) and most <= UNLIKE**2 * least)
+
+
+METHOD = Method("winograd", bind, refuses, tile, cost, calls, memory, suits=alike, dtype=rounded_dtype)
