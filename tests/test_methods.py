@@ -500,7 +500,7 @@ def test_small_tiles_leave_no_seams(either_blas, tiles, method, walk):
         kernels += [SMOOTH, SMOOTH[:, ::-1], np.array([[1, 0, 2], [0, 0, 0], [-1, 0, -2]])]
     if method not in ("box-sum", "separable"):
         kernels += [DENSE, RNG.integers(-9, 10, (9, 13))]
-    codes, values = (WIDE, WIDE_FLOATS) if tiles == "few" else (WIDE[:60, :50], WIDE_FLOATS[:60, :50])
+    codes, values = (WIDE, WIDE_FLOATS) if tiles == "few" else (WIDE[:50, :50], WIDE_FLOATS[:50, :50])
     for kernel in (one for one in kernels if takes(method, one, **walk)):
         want, noise = whole(codes, kernel, **walk), reach_of(values, kernel[None] / 7)
         with small_tiles(*TILES[tiles]), trusted():
