@@ -1536,13 +1536,14 @@ def test_sides_are_apart_in_large_pictures_alone(monkeypatch, size, stride, whol
 
 
 @pytest.mark.parametrize("method", [winograd, im2col, row_gemm])
-def test_tiles_are_cut_for_threads_by_twos(method):
+def test_tiles_are_cut_for_threads_by_twos_or_fours(method):
     x, weight = np.zeros((1, 64, 54, 56, 1), np.float32), np.ones((64, 64, 3, 3), np.float32)
     ask = Correlation(x, weight, shapes.conv_window((54, 56), (3, 3)))
     run = correlate._Run(ask, Store(np.empty(ask.shape, np.float32)), ask.problem(), method.METHOD)
-    heights = [rows.stop - rows.start for *_, rows, _ in run.tiles(8)]
+    heights = [rows.stop - rows.start for *_, rows, _ in run.tiles(9)]
     assert len(heights) >= 6
-    assert all(height % 2 == 0 for height in heights[:-1]) or method is im2col
+    together = {winograd: 4, row_gemm: 2, im2col: 1}[method]
+    assert all(height % together == 0 for height in heights[:-1])
 
 
 @pytest.mark.parametrize("threads", [2, 3, 16])

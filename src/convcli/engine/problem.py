@@ -135,6 +135,11 @@ def rounded_dtype(problem: Problem) -> str:
     return problem.dtype if problem.bound is None else "float64"
 
 
+def enormous(weight: Array) -> bool:
+    """Whether parts of an output's sum could overflow, ``weight`` having an output's numbers under each first index."""
+    return bool(np.abs(weight).reshape(len(weight), -1).sum(axis=1).max() > LARGEST_SUM)
+
+
 def line_energies(block: Array) -> Array:
     """The sum of squares of each row of each channel, by BLAS; not finite where a number is not or is enormous."""
     lines = block.reshape(*block.shape[:2], -1)

@@ -14,12 +14,12 @@ from numpy.lib.stride_tricks import as_strided
 from convcli.engine.costs import COSTS
 from convcli.engine.methods import row_gemm
 from convcli.engine.problem import (
-    LARGEST_SUM,
     Array,
     Method,
     Problem,
     Runner,
     count_tiles,
+    enormous,
     line_energies,
     refuses_rounding,
     rounded_dtype,
@@ -42,7 +42,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
     """Transform the weight once; a runner transforms, multiplies, adds up channels and transforms back. Products of
     enormous weights might overflow in the transform alone: they are left to ``row-gemm``.
     """
-    if np.abs(weight).sum(axis=(1, 2, 3)).max() > LARGEST_SUM:
+    if enormous(weight):
         return row_gemm.bind(problem, weight)
     (sy, sx), (dy, dx), (ky, kx) = problem.window.stride, problem.window.dilation, problem.window.effective
     (height, width), inner = sizes(problem), weight.dtype.char.upper()  # the complex of the same size
@@ -145,7 +145,7 @@ def cost(problem: Problem) -> float:
     pairs = problem.channels * problem.outputs
     return values * (
         tiles * ((problem.channels + problem.outputs) * step + pairs * COSTS["fft.product"])
-        + 2 * pairs * step / problem.pitch  # the weight's spectra, by the slow way
+        + 2 * pairs * step / problem.pitch  # the weight's spectra, with their conjugates and scale
     )
 
 

@@ -14,12 +14,12 @@ from numpy.lib.stride_tricks import as_strided
 from convcli.engine.blas import copies, multiply
 from convcli.engine.costs import COSTS, VECTOR, gemm_cost
 from convcli.engine.problem import (
-    LARGEST_SUM,
     Array,
     Method,
     Problem,
     Runner,
     count_tiles,
+    enormous,
     fit_tile,
     modest,
     refuses_integers,
@@ -67,7 +67,7 @@ def rank(kernel: Array, exact: bool) -> int:
     An ``exact`` one may have a single term, of whole numbers: several could cancel beyond what their dtype holds.
     Nor are there terms for weights so large that the sum over a column might overflow.
     """
-    if np.abs(kernel).sum() > LARGEST_SUM:
+    if enormous(kernel[None]):
         return 0
     found = terms(kernel, 1 if exact else MOST_TERMS)
     if found is None or (exact and any((part != np.rint(part)).any() for term in found for part in term)):

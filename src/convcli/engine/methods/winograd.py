@@ -21,11 +21,11 @@ from convcli.engine.blas import multiply
 from convcli.engine.costs import copy_cost, gemm_cost
 from convcli.engine.methods import im2col
 from convcli.engine.problem import (
-    LARGEST_SUM,
     Array,
     Method,
     Problem,
     Runner,
+    enormous,
     fit_tile,
     line_energies,
     refuses_rounding,
@@ -53,7 +53,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
     sx, dx = problem.window.stride[1], problem.window.dilation[1]
     outputs, channels, _, kw = weight.shape
     rest = im2col.bind(problem, weight)
-    if np.abs(weight).sum(axis=(1, 2, 3)).max() > LARGEST_SUM:
+    if enormous(weight):
         return rest
     taps = weight.transpose(2, 0, 1, 3).reshape(TAPS, -1)
     matrices = (powers(TAPS).astype(weight.dtype) @ taps).reshape(PRODUCTS, outputs, channels * kw)
