@@ -11,7 +11,7 @@ from convcli.engine.conv import as_cells, result_dtype
 from convcli.engine.fold import fold
 from convcli.engine.pad import Border
 from convcli.engine.results import empty_result
-from convcli.engine.scratch import Scratch, borrowed_scratch
+from convcli.engine.scratch import borrowed_scratch
 from convcli.engine.shapes import PaddingLike, Pair, PairLike, Window, as_pair, pool_window
 from convcli.engine.store import Store
 from convcli.engine.threads import check_threads, share
@@ -63,13 +63,13 @@ def max_pool2d(
     With ``return_indices`` also an int64 array of each winner's flat index into H*W, the first of equals, as PyTorch
     counts. Raises ConvcliError for arguments that can't be, ShapeError for a window that doesn't fit.
     """
+    values = _pool(x, size, Reduce.MAX, stride, padding, dilation, ceil_mode)
     if not return_indices:
-        return _pool(x, size, Reduce.MAX, stride, padding, dilation, ceil_mode)
+        return values
     array = as_cells(x, "x", tuple(range(2, 65)))
     window = pool_window(array.shape[-2:], size, padding=padding, stride=stride, dilation=dilation, ceil=ceil_mode)
-    values, indices = _winners(array.reshape(-1, *array.shape[-2:]), window)
-    shape = array.shape[:-2] + window.output
-    return values.reshape(shape), indices.reshape(shape)
+    planes = array.reshape(-1, *window.size), values.reshape(-1, *window.output)
+    return values, _winners(*planes, window).reshape(values.shape)
 
 
 def min_pool2d(
@@ -209,24 +209,47 @@ def _pool(
     return result.view(bool) if np.asarray(x).dtype == bool and reduce is not Reduce.AVG else result
 
 
-def _winners(planes: Array, window: Window) -> tuple[Array, Array]:
-    """Maxima of ``(L, H, W)`` and their flat indices, tap by tap in reading order; the last NaN of a window wins."""
-    dtype = planes.dtype.newbyteorder("=")
-    pads = _pads_reached(window)
-    border = Border(window.size, pads, _identity(Reduce.MAX, dtype))
-    block = border.tile(planes[..., None], (0, len(border.rows)), (0, len(border.columns)), dtype, Scratch())[..., 0]
-    (sy, sx), (dy, dx), (oh, ow) = window.stride, window.dilation, window.output
-    values = np.full((len(planes), oh, ow), _identity(Reduce.MAX, dtype), dtype)
-    indices = np.full(values.shape, -1, np.int64)
-    places = border.rows[:, None] * window.size[1] + border.columns
-    places = np.where((border.rows[:, None] < 0) | (border.columns < 0), -1, places)
-    for i, j in np.ndindex(*window.kernel):
-        place = slice(i * dy, i * dy + (oh - 1) * sy + 1, sy), slice(j * dx, j * dx + (ow - 1) * sx + 1, sx)
-        cell = block[:, *place]
-        better = ((cell > values) | (cell != cell) | (indices < 0)) & (places[place] >= 0)
-        np.copyto(values, cell, where=better)
-        np.copyto(indices, places[place], where=better)
-    return values, indices
+def _winners(planes: Array, values: Array, window: Window) -> Array:
+    """The flat indices at which the maxima ``values`` ``(L, H', W')`` of ``(L, H, W)`` stand, as int64."""
+    indices = np.empty(values.shape, np.int64)
+    height, width = window.output
+    rows = max(1, BLOCK_BYTES // (width * indices.itemsize))
+    tasks = [
+        (plane, slice(top, min(top + rows, height))) for plane in range(len(planes)) for top in range(0, height, rows)
+    ]
+    workers = check_threads(None) if planes.size > WORTH_A_THREAD else 1
+    share(partial(_find_winners, planes, values, window, indices), tasks, workers)
+    return indices
+
+
+def _find_winners(
+    planes: Array, values: Array, window: Window, indices: Array, tiles: Iterator[tuple[int, slice]]
+) -> None:
+    """Some rows of a plane at a time, tap by tap: the first of equals, or else the last NaN."""
+    (top, _), (left, _) = window.pads
+    width, (sy, sx), (dy, dx) = window.size[1], window.stride, window.dilation
+    columns, taps = np.arange(window.output[1]) * sx - left, list(np.ndindex(*window.kernel))
+    for plane, rows in tiles:
+        best, found = values[plane, rows], indices[plane, rows]
+        starts = (np.arange(rows.start, rows.stop) * sy - top)[:, None] * width + columns
+        np.subtract(-1, starts, out=found)  # -1 in the end where a dilated window falls between all cells
+        spoiled = best.dtype.kind == "f" and bool(np.isnan(best).any())
+        for turn, (i, j) in enumerate([*reversed(taps), *taps] if spoiled else reversed(taps)):
+            down, cell_rows = _met(window, 0, i, rows)
+            across, cell_columns = _met(window, 1, j, slice(0, window.output[1]))
+            cells = planes[plane, cell_rows, cell_columns]
+            won = cells == best[down, across] if turn < len(taps) else np.isnan(cells)
+            np.copyto(found[down, across], i * dy * width + j * dx, where=won)
+        found += starts
+
+
+def _met(window: Window, axis: int, tap: int, outputs: slice) -> tuple[slice, slice]:
+    """Those of some outputs whose tap meets a cell, counted from the first of them, and these cells."""
+    stride, shift = window.stride[axis], tap * window.dilation[axis] - window.pads[axis][0]
+    first = max(outputs.start, -(shift // stride))
+    count = max(0, min(outputs.stop, (window.size[axis] - 1 - shift) // stride + 1) - first)
+    cell = first * stride + shift
+    return slice(first - outputs.start, first - outputs.start + count), slice(cell, cell + count * stride, stride)
 
 
 def _fold_dtype(ask: Pooling) -> np.dtype[Any]:
