@@ -58,30 +58,53 @@ def layer(x, weight, bias=None, groups=1, **options):
     return np.stack(planes)
 
 
-def pool(x, size, stride, pads, how, dilation=(1, 1), ceil=False, count_pads=True):
-    """Plain loops over one plane, with PyTorch's rules for pads and for a last, partial window."""
+def windows(shape, size, stride, pads, dilation=(1, 1), ceil=False):
+    """The output's size and for each output its place, the cells ``(row, column)`` of its window, and the pads."""
     out_size = []
-    for n, k, s, p, d in zip(x.shape, size, stride, pads, dilation, strict=True):
+    for n, k, s, p, d in zip(shape, size, stride, pads, dilation, strict=True):
         room = n + p[0] + p[1] - (d * (k - 1) + 1)
         count = (math.ceil(room / s) if ceil else room // s) + 1
         if ceil and (count - 1) * s >= n + p[0]:
             count -= 1
         out_size.append(count)
-    out = np.zeros(out_size)
+    found = []
     for y, z in np.ndindex(*out_size):
-        cells, counted = [], 0
+        cells, padding = [], 0
         for i, j in np.ndindex(*size):
             row = y * stride[0] + i * dilation[0] - pads[0][0]
             column = z * stride[1] + j * dilation[1] - pads[1][0]
-            inside = 0 <= row < x.shape[0] and 0 <= column < x.shape[1]
-            within_pads = row < x.shape[0] + pads[0][1] and column < x.shape[1] + pads[1][1]
-            if inside:
-                cells.append(x[row, column])
-            counted += inside or (count_pads and within_pads)
+            if 0 <= row < shape[0] and 0 <= column < shape[1]:
+                cells.append((row, column))
+            elif row < shape[0] + pads[0][1] and column < shape[1] + pads[1][1]:
+                padding += 1
+        found.append(((y, z), cells, padding))
+    return out_size, found
+
+
+def pool(x, size, stride, pads, how, dilation=(1, 1), ceil=False, count_pads=True):
+    """Plain loops over one plane, with PyTorch's rules for pads and for a last, partial window."""
+    out_size, found = windows(x.shape, size, stride, pads, dilation, ceil)
+    out = np.zeros(out_size)
+    for place, where, padding in found:
+        cells = [x[one] for one in where]
         if any(math.isnan(one) for one in cells):
-            out[y, z] = math.nan
+            out[place] = math.nan
         elif how == "avg":
-            out[y, z] = sum(cells) / counted
+            out[place] = sum(cells) / (len(cells) + (padding if count_pads else 0))
         else:
-            out[y, z] = max(cells, default=-math.inf) if how == "max" else min(cells, default=math.inf)
+            out[place] = max(cells, default=-math.inf) if how == "max" else min(cells, default=math.inf)
+    return out
+
+
+def winners(x, size, stride, pads, dilation=(1, 1), ceil=False):
+    """Flat indices of maxima: the first of equals, or else the last NaN; -1 where a window meets no cell."""
+    out_size, found = windows(x.shape, size, stride, pads, dilation, ceil)
+    out = np.full(out_size, -1)
+    for place, cells, _ in found:
+        best = None
+        for one in cells:
+            if best is None or x[one] > x[best] or x[one] != x[one]:
+                best = one
+        if best is not None:
+            out[place] = best[0] * x.shape[1] + best[1]
     return out

@@ -88,7 +88,6 @@ def poisoned(monkeypatch):
 def use_scratch(monkeypatch, kind):
     """Memory of this kind for every thread."""
     monkeypatch.setattr(scratch, "Scratch", kind)
-    monkeypatch.setattr(pool, "Scratch", kind)
     monkeypatch.setattr(scratch, "_idle", [])
 
 
@@ -1293,6 +1292,8 @@ def test_threads_change_no_pool(eager):
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
     np.testing.assert_array_equal(results[0][0, ..., 0], convcli.max_pool2d(x, 3, stride=2))
+    _, indices = convcli.max_pool2d(x, 3, stride=2, return_indices=True)
+    np.testing.assert_array_equal(indices, [oracle.winners(one, (3, 3), (2, 2), ((0, 0), (0, 0))) for one in x])
 
 
 @pytest.mark.parametrize("where", ["main", "others", "all"])

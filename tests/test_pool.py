@@ -62,6 +62,35 @@ def test_against_plain_loops(size, kernel, stride, dilation, ceil, count_pads, h
     np.testing.assert_allclose(got, np.stack(want), rtol=1e-12)
 
 
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    dilation=st.integers(1, 3),
+    ceil=st.booleans(),
+    dtype=st.sampled_from([">i2", np.uint8, np.float32]),
+    spoiled=st.sampled_from([0, 0.1, 0.9]),
+    data=st.data(),
+)
+def test_indices_against_plain_loops(size, kernel, stride, dilation, ceil, dtype, spoiled, data):
+    reach = [dilation * (k - 1) + 1 for k in kernel]
+    pads = tuple(tuple(data.draw(st.integers(0, k - 1)) for _ in range(2)) for k in reach)
+    x = RNG.integers(0, 4, (2, *size)).astype(dtype)  # few numbers, so that many are equal
+    if x.dtype.kind == "f":
+        x[RNG.random(x.shape) < 0.2] = -np.inf
+        x[RNG.random(x.shape) < spoiled] = np.nan
+    options = {"stride": stride, "padding": pads, "dilation": dilation, "ceil_mode": ceil}
+    try:
+        want = convcli.max_pool2d(x, kernel, **options)
+    except ConvcliError:
+        return
+    values, places = convcli.max_pool2d(x, kernel, **options, return_indices=True)
+    np.testing.assert_array_equal(values, want)
+    np.testing.assert_array_equal(
+        places, [oracle.winners(one, kernel, stride, pads, (dilation,) * 2, ceil) for one in x]
+    )
+
+
 def test_indices_are_flat_and_the_first_of_equals():
     values, places = convcli.max_pool2d([[1, 3, 3, 0], [3, 2, 0, 9]], 2, return_indices=True)
     assert (values.tolist(), places.tolist()) == ([[3, 9]], [[1, 7]])
@@ -80,6 +109,7 @@ def test_dtypes(dtype):
     x = (RNG.random((4, 4)) * 2).astype(dtype)
     kept = np.dtype(dtype).newbyteorder("=")
     assert convcli.max_pool2d(x, 2).dtype == kept
+    assert [one.dtype for one in convcli.max_pool2d(x, 2, return_indices=True)] == [kept, np.int64]
     assert convcli.avg_pool2d(x, 2).dtype == (np.float64 if dtype == np.float64 else np.float32)
 
 
