@@ -3,30 +3,32 @@
 From ``benchmarks/planner.py fit``, November 2026: AMD EPYCs of family 25, NumPy 2.4 with OpenBLAS 0.3.31, one with
 AVX-512 (SkylakeX kernels) and one without (Haswell kernels, which copy what they multiply); a column is one machine's
 fit, also of what has nothing to do with BLAS. The one with AVX-512 is older than ``fft``, ``separable`` and
-``winograd`` as they are. Only their ratios matter to the planner; their seconds tell what is worth threads.
+``winograd`` as they are, and takes left and right matrices alike. Only ratios matter to the planner; seconds tell what is
+worth threads.
 """
 
 from convcli.engine.blas import as_vectors, copies
 
 FITTED = {  # without and with copies; seconds for each byte of a value, unless it says "start", "call" or "run"
-    "start": (1.1e-04, 1.3e-04),
-    "tile.call": (7.5e-05, 1.4e-04),
-    "tile.cell": (6.7e-11, 4.2e-11),
-    "tile.result": (2.7e-11, 1.1e-10),
-    "numpy.call": (2.1e-06, 2.5e-06),
-    "copy.value": (5.9e-12, 6.3e-12),
-    "copy.run": (5.5e-09, 7.5e-09),
-    "copy.strided": (5.4e-11, 5.0e-11),
-    "shift_add.tap": (5.7e-11, 6.6e-11),
+    "start": (1.1e-04, 1.2e-04),
+    "tile.call": (7.5e-05, 1.5e-04),
+    "tile.cell": (6.7e-11, 3.5e-11),
+    "tile.result": (2.7e-11, 9.1e-11),
+    "numpy.call": (2.1e-06, 2.2e-06),
+    "copy.value": (5.9e-12, 4.6e-12),
+    "copy.run": (5.5e-09, 7.1e-09),
+    "copy.strided": (5.4e-11, 4.9e-11),
+    "shift_add.tap": (5.7e-11, 6.7e-11),
     "shift_add.strided": (1.2e-10, 1.4e-10),
-    "gemm.product": (6.2e-12, 5.6e-12),
-    "gemm.read": (1.5e-11, 6.4e-11),
-    "gemm.write": (0.0e00, 5.9e-11),
+    "gemm.product": (6.2e-12, 5.4e-12),
+    "gemm.left": (1.5e-11, 9.0e-11),
+    "gemm.right": (1.5e-11, 5.7e-11),
+    "gemm.write": (0.0e00, 5.1e-11),
     "gemv.value": (2.1e-11, 2.1e-11),
-    "gemm.call": (1.7e-07, 1.2e-07),
-    "box_sum.pass": (6.4e-11, 5.4e-11),
-    "fft.step": (5.0e-11, 5.9e-11),
-    "fft.product": (6.8e-11, 8.5e-11),
+    "gemm.call": (1.7e-07, 9.2e-08),
+    "box_sum.pass": (6.4e-11, 5.3e-11),
+    "fft.step": (5.0e-11, 5.5e-11),
+    "fft.product": (6.8e-11, 9.2e-11),
 }
 COSTS = {name: costs[copies()] for name, costs in FITTED.items()}
 VECTOR = 64  # bytes that BLAS multiplies at once
@@ -39,7 +41,7 @@ def gemm_cost(calls: float, rows: float, depth: float, columns: float, itemsize:
     if as_vectors(rows):
         return calls * rows * (COSTS["gemm.call"] + itemsize * depth * across * COSTS["gemv.value"])
     products = rows * depth * across * COSTS["gemm.product"]
-    moved = (rows + columns) * depth * COSTS["gemm.read"] + rows * columns * COSTS["gemm.write"]
+    moved = depth * (rows * COSTS["gemm.left"] + columns * COSTS["gemm.right"]) + rows * columns * COSTS["gemm.write"]
     return calls * (COSTS["gemm.call"] + itemsize * (products + moved))
 
 
