@@ -912,6 +912,19 @@ def test_no_memory_of_pools_is_read_before_it_is_written(poisoned, how, dtype):
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.fixture
+def together(monkeypatch):
+    """The forms of problems that ran, planes in one block wherever they may be."""
+    forms = []
+
+    def most(method, problem, tiles=1):
+        forms.append(method.forms(problem)[-1])
+        return forms[-1]
+
+    monkeypatch.setattr(correlate, "taken", most)
+    return forms
+
+
 class Measured(Scratch):
     """Memory whose size is known."""
 
@@ -942,6 +955,22 @@ def test_a_thread_works_in_the_memory_that_its_plan_names(monkeypatch, either_bl
         named = next(one.memory for one in asked().candidates if one.method == method)
         (used,) = Measured.made
         assert 0 < used.nbytes <= named + (spoilt and 6 << 20)  # what a spoilt tile is left to has memory of its own
+
+
+@pytest.mark.parametrize(("items", "groups"), [(20, 1), (1, 20), (7, 4)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_small_planes_have_the_memory_that_their_plan_names(monkeypatch, together, items, groups, stride):
+    x, weight = RNG.standard_normal((items, 2 * groups, 30, 41)), RNG.standard_normal((3 * groups, 2, 3, 3))
+    call = functools.partial(convcli.conv2d, x, weight, padding="same", groups=groups, stride=stride, threads=1)
+    for method in METHODS:
+        monkeypatch.setattr(Measured, "made", [])
+        use_scratch(monkeypatch, Measured)
+        if attempt(call, method) is not None:
+            asked = Correlation(
+                x[..., None], weight, shapes.conv_window((30, 41), (3, 3), padding="same", stride=stride), groups=groups
+            )
+            monkeypatch.setattr(plan, "taken", lambda one, problem: one.forms(problem)[-1])
+            assert 0 < Measured.made[0].nbytes <= plan.working_memory(METHODS[method], asked.problem())
 
 
 @pytest.mark.parametrize("size", [(9, 9), (9, 29)])
@@ -975,6 +1004,132 @@ def test_several_pictures_of_several_values(either_blas):
     for method, out in zip(("separable", "row-gemm"), results, strict=True):
         correlate.correlate(ask, Store(out), method=method)
     assert_near(*results, 50)
+
+
+# Small planes together
+
+
+@each_method
+@pytest.mark.parametrize("boundary", ["zero", "reflect", "wrap", 2.5])
+@pytest.mark.parametrize(
+    ("items", "size", "weight", "options"),
+    [
+        (5, (7, 9), (1, 1, 3, 3), {"padding": "same"}),
+        (3, (6, 8), (4, 2, 3, 2), {"padding": ((1, 0), (2, 1))}),
+        (4, (11, 5), (2, 1, 3, 1), {"stride": (3, 2), "padding": "same"}),
+        (3, (9, 9), (1, 2, 2, 3), {"dilation": (2, 3), "padding": "full"}),
+        (2, (13, 8), (3, 3, 3, 3), {"stride": 2, "dilation": 2, "padding": "same-lower"}),
+    ],
+)
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("kind", ["dense", "uniform", "integers"])
+def test_small_planes_are_done_together(
+    poisoned, together, method, boundary, items, size, weight, options, groups, kind
+):
+    """Each with its own border and kernel, and with a NaN and an Inf in its own windows alone."""
+    rng = np.random.default_rng(7)
+    weights = rng.standard_normal((groups * weight[0], *weight[1:]))
+    weights = {"dense": weights, "uniform": 0 * weights + weights[:, :, :1, :1], "integers": np.rint(3 * weights)}[kind]
+    x = rng.integers(0, 256, (items, groups * weight[1], *size)).astype(np.uint8 if kind == "integers" else np.float32)
+    if kind == "dense":
+        x[1, 0, 2, 3], x[0, -1, -1, -1] = np.nan, np.inf
+    bias = rng.standard_normal(len(weights))
+    call = functools.partial(convcli.conv2d, x, weights, bias, groups=groups, boundary=boundary, **options)
+    if (got := attempt(call, method)) is None:
+        return
+    if method != "fft":  # whose transforms of many rows may be for few outputs
+        assert together[-1].stack == items
+    assert together[-1].groups == (groups if method == "im2col" else 1)
+    pairs = {name: (value, value) for name, value in options.items() if name != "padding" and np.ndim(value) == 0}
+    with np.errstate(invalid="ignore"):
+        items = [oracle.layer(one, weights, bias, groups, boundary=boundary, **(options | pairs)) for one in x * 1.0]
+    assert_near(got, np.stack(items), 256 * np.abs(weights).sum())
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "stack"),
+    [
+        (DENSE, None, 4),
+        (DENSE, 2.5, 4),
+        (DENSE, [1, 1, 1, 1], 4),
+        (DENSE, [1, 2, 3, 4], 1),
+        (np.stack([[DENSE]] * 4), None, 4),
+        (np.stack([[DENSE]] * 3 + [[DENSE.T]]), None, 1),
+    ],
+)
+def test_channels_under_one_kernel_are_done_together(together, weight, bias, stack):
+    x = RNG.integers(0, 256, (4, 9, 11)).astype(np.uint8)
+    groups = 1 if weight is DENSE else 4
+    got = convcli.conv2d(x, weight, bias, groups=groups, padding="same", method="row-gemm")
+    two = convcli.conv2d(np.stack([x, x]), weight, bias, groups=groups, padding="same", method="row-gemm")
+    np.testing.assert_array_equal(two, np.stack([got, got]))
+    kernels = [weight] * 4 if weight is DENSE else weight[:, 0]
+    want = [oracle.correlate(one * 1.0, kernel, "same") for one, kernel in zip(x, kernels, strict=True)]
+    np.testing.assert_array_equal(
+        got, np.stack(want) + np.reshape([bias or 0] if np.ndim(bias) == 0 else bias, (-1, 1, 1))
+    )
+    assert together[0].stack == stack
+    assert convcli.plan_conv(x, weight, bias, groups=groups).problem.items == (4 if stack == 4 else 1)
+
+
+@each_method
+def test_planes_of_pixels_are_done_together(poisoned, together, method, either_blas):
+    pixels = RNG.integers(0, 256, (9, 11, 3), np.uint8)
+    kernel = np.outer([1, 2, 1], [1, 3, 1]) / 20
+    call = functools.partial(convcli.filter2d, pixels, kernel, boundary="edge", dtype=np.uint8)
+    got = attempt(call, method)
+    if got is not None:
+        want = np.stack([oracle.correlate(one, kernel, "same", "edge") for one in np.moveaxis(pixels, 2, 0)], 2)
+        np.testing.assert_allclose(got, want, atol=0.5 + 1e-4)
+        apart = method == "separable" and blas.copies()
+        assert (together[-1].pitch, together[-1].stack) == ((1, 3) if apart else (3, 1))
+
+
+@pytest.mark.parametrize(
+    ("method", "items", "groups", "size", "tiles", "expected"),
+    [
+        (im2col, 1, 64, 10, 1, (1, 64)),
+        (im2col, 1, 64, 10, 4, (1, 16)),
+        (im2col, 1, 64, 30, 1, (1, 16)),  # of the 20 for which there is room
+        (im2col, 5, 6, 10, 1, (5, 6)),
+        (im2col, 5, 6, 10, 15, (2, 1)),
+        (im2col, 5, 6, 30, 1, (5, 3)),
+        (im2col, 40, 6, 30, 1, (20, 1)),
+        (row_gemm, 5, 6, 30, 1, (5, 1)),
+        (row_gemm, 40, 1, 30, 1, (40, 1)),
+        (row_gemm, 40, 1, 30, 4, (10, 1)),
+        (row_gemm, 40, 1, 30, 41, (1, 1)),
+        (row_gemm, 2, 1, 2000, 1, (1, 1)),  # there is room for one
+        (row_gemm, 0, 1, 30, 1, (1, 1)),
+    ],
+)
+def test_how_many_planes_are_together(method, items, groups, size, tiles, expected):
+    window = shapes.conv_window((size, size), (5, 5), padding="same")
+    asked = problem.Problem(items * groups, 1, 1, 1, window, "float32", 25, 0, False, None, items)
+    form = method.METHOD.forms(asked, tiles)[-1]
+    assert (form.stack, form.groups) == expected
+    if form.stack * form.groups > 1:
+        tiles = problem.count_tiles(form, method.METHOD.tile(form))
+        assert tiles == -(-items // form.stack) * -(-groups // form.groups)
+        assert method.METHOD.memory(form) <= {im2col: 1.1, row_gemm: 5}[method] * 2**20
+
+
+def test_planes_are_not_together_where_most_would_be_in_vain():
+    window = shapes.conv_window((64, 64), (50, 3))  # 15 rows of output, each 49 above the next plane's
+    asked = problem.Problem(9, 1, 1, 1, window, "float32", 150, 0, False, None, 9)
+    assert row_gemm.METHOD.forms(asked) == [asked]
+
+
+def test_planes_are_together_where_that_is_estimated_to_cost_less():
+    """Two of 8 rows are one of 18, of which winograd, which does four at once, has two left over; two of 5 are 12."""
+
+    def form(size, items):
+        window = shapes.conv_window((size, size), (3, 3), padding="same")
+        asked = problem.Problem(items, 256, 256, 1, window, "float32", 9, 0, False, None, items)
+        return plan.taken(winograd.METHOD, asked, items // 2)
+
+    assert form(8, 4).stack == 1
+    assert form(5, 4).stack == 2
 
 
 def test_few_rows_cost_what_they_take_one_by_one(either_blas):
@@ -1342,7 +1497,8 @@ shapes_of_problems = st.fixed_dictionaries(
 
 @given(
     walk=shapes_of_problems,
-    planes=st.integers(1, 300),
+    items=st.integers(1, 60),
+    groups=st.integers(1, 5),
     channels=st.integers(1, 600),
     outputs=st.integers(1, 600),
     pitch=st.integers(1, 5),
@@ -1353,10 +1509,11 @@ shapes_of_problems = st.fixed_dictionaries(
     bound=st.sampled_from([None, 0, 100, 2**20, 2**39, 2**45]),
 )
 def test_every_method_is_priced_or_refused(
-    walk, planes, channels, outputs, pitch, dtype, additions, rank, uniform, bound
+    walk, items, groups, channels, outputs, pitch, dtype, additions, rank, uniform, bound
 ):
     window = shapes.conv_window(**walk)
-    asked = problem.Problem(planes, channels, outputs, pitch, window, dtype, additions, rank, uniform, bound)
+    planes = items * groups
+    asked = problem.Problem(planes, channels, outputs, pitch, window, dtype, additions, rank, uniform, bound, items)
     made = plan.make_plan(asked)
     assert [one.method for one in made.candidates] == list(METHODS)
     for one in made.candidates:
@@ -1512,8 +1669,8 @@ def test_blas_that_copies_is_given_vectors(either_blas, outputs, kernel, in_plac
     assert got == (copied if blas.copies() else in_place)
     pixels = asked._replace(cells=np.zeros((1, 1, 150, 70, 3), np.float32)).problem()
     assert separable.block_columns(pixels) == 5
-    assert separable.METHOD.takes(pixels) == (pixels.apart() if blas.copies() else pixels)
-    assert row_gemm.METHOD.takes(pixels) is pixels
+    assert separable.METHOD.forms(pixels)[0] == (pixels.apart() if blas.copies() else pixels)
+    assert row_gemm.METHOD.forms(pixels) == [pixels]
 
 
 @pytest.mark.parametrize(

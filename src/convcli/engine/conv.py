@@ -69,7 +69,7 @@ def plan_conv(
 ) -> Plan:
     """The plan by which :func:`conv2d` would compute the same arguments; ``print`` it."""
     ask = _layer(x, weight, bias, padding, boundary, stride, dilation, groups, flip, keep_size)
-    return make_plan(ask.problem(), method)
+    return make_plan(ask.ungrouped().problem(), method)
 
 
 def picture_filter(

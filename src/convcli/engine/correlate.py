@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from convcli.engine.methods import METHODS, row_gemm, separable, shift_add
 from convcli.engine.pad import Border
-from convcli.engine.plan import Plan, make_plan
+from convcli.engine.plan import Plan, make_plan, taken
 from convcli.engine.problem import Method, Problem, Runner, remembered, smallest_dtype
 from convcli.engine.scratch import Scratch, borrowed_scratch
 from convcli.engine.shapes import Pair, Window
@@ -57,6 +58,17 @@ class Correlation(NamedTuple):
         cells, weight = self.cells.swapaxes(2, 3), self.weight.swapaxes(2, 3)
         return self._replace(cells=cells, weight=weight, window=self.window.turned(), whole=None)
 
+    def ungrouped(self) -> "Correlation":
+        """The same with the groups of a single item as items of their own, if one weight and bias is for all."""
+        if self.groups == 1 or len(self.cells) != 1:
+            return self
+        weights = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
+        biases = None if self.bias is None else self.bias.reshape(self.groups, -1)
+        if not (_alike(weights) and (biases is None or _alike(biases))):
+            return self
+        cells = self.cells.reshape(self.groups, -1, *self.cells.shape[2:])
+        return self._replace(cells=cells, weight=weights[0], bias=None if biases is None else biases[0], groups=1)
+
     def apart(self) -> "Correlation":
         """A single item with values that lie side by side as items of their own."""
         return self._replace(cells=self.cells.swapaxes(0, 4))
@@ -66,9 +78,8 @@ class Correlation(NamedTuple):
         n, _, _, _, pitch = self.cells.shape
         outputs, channels = self.weight.shape[:2]
         dtype, bound = self._arithmetic(integer)
-        problem = Problem(
-            n * self.groups, channels, outputs // self.groups, pitch, self.window, dtype, 0, 0, False, bound
-        )
+        planes = n * self.groups
+        problem = Problem(planes, channels, outputs // self.groups, pitch, self.window, dtype, 0, 0, False, bound, n)
         weight = _cast(self.weight, np.dtype(dtype))
         additions, rank, uniform = _facts(weight, smallest_dtype(problem), bound is not None)
         return problem._replace(additions=additions // self.groups, rank=rank, uniform=uniform)
@@ -107,6 +118,8 @@ class Correlation(NamedTuple):
 def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: int | None = None) -> Plan:
     """Compute ``ask`` into ``store``, whose array has its shape; the plan that was followed comes back."""
     workers = check_threads(threads)
+    if (plain := ask.ungrouped()) is not ask:
+        ask, store = plain, store.shaped(plain.shape)
     problem = ask.problem(store.array.dtype.kind in "iu")
     plan = make_plan(problem._replace(window=ask.whole or ask.window), method)
     if METHODS[plan.method].refuses(problem):
@@ -115,15 +128,16 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
         return plan
     seconds = next(one.seconds for one in plan.candidates if one.method == plan.method)
     chosen = METHODS[plan.method]
-    if len(ask.cells) == 1 and chosen.takes(problem) is not problem:
-        ask, store, problem = ask.apart(), store.apart(), problem.apart()
-    run = _Run(ask, store, problem, chosen)
     shares = max(LEAST_SHARES, 2 * int(seconds / (2 * SHARE))) if seconds > WORTH_THREADS else 1
+    form = taken(chosen, problem, shares)
+    if form.pitch < problem.pitch:
+        ask, store = ask.apart(), store.apart()
+    run = _Run(ask, store, form, chosen)
     share(run, list(run.tiles(shares)), workers if shares > 1 else 1)
     return plan
 
 
-Tile = tuple["_Run", int, int, slice, slice]  # whose it is, item, group, output rows and columns
+Tile = tuple["_Run", slice, slice, slice, slice]  # whose it is, items, groups, output rows and columns
 
 
 class _Run:
@@ -133,12 +147,14 @@ class _Run:
         self.ask, self.store, self.problem, self.method = ask, store, problem, method
         self.dtype = np.dtype(method.dtype(problem))
         self.border = Border(ask.window.size, ask.window.pads, ask.boundary)
+        items, _, *cell = ask.cells.shape
+        self.cells = ask.cells.reshape(items, ask.groups, problem.channels, *cell)
         self.weights = _cast(ask.weight, self.dtype).reshape(ask.groups, problem.outputs, *ask.weight.shape[1:])
         self.runners = self._bind(method)
-        self.bias = None if ask.bias is None else _cast(ask.bias[:, None, None, None], self.dtype)
+        self.bias = None if ask.bias is None else _cast(ask.bias, self.dtype).reshape(ask.groups, -1, 1, 1, 1)
         span = ask.span()
         self.span = ANY_NUMBER if span and ask.combine else span
-        self.direct = ask.combine is None and store.direct(self.dtype)
+        self.direct = ask.combine is None and problem.stack == problem.groups == 1 and store.direct(self.dtype)
 
     @cached_property
     def strict_runners(self) -> list[Runner]:
@@ -146,10 +162,12 @@ class _Run:
         return self._bind(row_gemm.METHOD)
 
     def _bind(self, method: Method) -> list[Runner]:
-        """A runner for each group, the same where all have one kernel."""
-        if len(self.weights) > 1 and _alike(self.weights):
-            return [method.bind(self.problem, self.weights[0])] * len(self.weights)
-        return [method.bind(self.problem, weight) for weight in self.weights]
+        """A runner for each group, the same where all have one kernel, or for the groups of each block."""
+        count, together = len(self.weights), self.problem.groups
+        if count > 1 and together == 1 and _alike(self.weights):
+            return [method.bind(self.problem, self.weights[0])] * count
+        blocks = [self.weights[first : first + together] for first in range(0, count, together)]
+        return [method.bind(self.problem, weights.reshape(-1, *weights.shape[2:])) for weights in blocks]
 
     def tiles(self, shares: int) -> Iterator[Tile]:
         """The sides of every item and group, turned for their rows to be long, and what is between them."""
@@ -167,15 +185,18 @@ class _Run:
             for top in range(rows.start, rows.stop, tall)
             for left in range(columns.start, columns.stop, wide)
         ]
+        (items, groups), (stack, together) = self.cells.shape[:2], (self.problem.stack, self.problem.groups)
         for run, rows, columns in places:  # first the same rows of all items, which may lie side by side
-            for item, group in np.ndindex(self.ask.shape[0], self.ask.groups):
-                yield run, item, group, rows, columns
+            for item, group in product(range(0, items, stack), range(0, groups, together)):
+                yield run, slice(item, item + stack), slice(group, group + together), rows, columns
 
     def _tile(self, shares: int) -> Pair:
         """Rows and columns of a tile as the method likes it, but so low that there are about as many as ``shares``.
 
-        Not by the number of threads, since BLAS may round by the size of a product.
+        Not by the number of threads, since BLAS may round by the size of a product. Of planes on end they are whole.
         """
+        if self.problem.stack > 1:
+            return self.ask.window.output
         rows, columns = self.method.tile(self.problem)
         if shares > 1 and not self.method.fixed:
             window = self.ask.window
@@ -194,43 +215,52 @@ class _Run:
         last = min(width, (cells.shape[3] + before - window.effective[1]) // stride + 1)
         large = prod((self.ask.whole or window).size) > WORTH_SIDES and (last - first) * SIDES > width * (SIDES - 1)
         whole_rows = self.method.views and self.method.tile(self.problem)[1] >= width and cells.dtype == self.dtype
-        return slice(first, last) if large and whole_rows else slice(0, width)
+        return slice(first, last) if large and whole_rows and self.problem.stack == 1 else slice(0, width)
 
     def __call__(self, tiles: Iterator[Tile]) -> None:
         """Compute tiles as they come, in this thread."""
         with borrowed_scratch() as scratch, np.errstate(all="ignore"):  # IEEE arithmetic makes an overflow an Inf
-            for run, item, group, rows, columns in tiles:
-                run.compute(item, group, rows, columns, scratch)
+            for run, items, groups, rows, columns in tiles:
+                run.compute(items, groups, rows, columns, scratch)
 
-    def compute(self, item: int, group: int, rows: slice, columns: slice, scratch: Scratch) -> None:
+    def compute(self, items: slice, groups: slice, rows: slice, columns: slice, scratch: Scratch) -> None:
         """One tile, from its border to its place in the store."""
         ask, problem, window = self.ask, self.problem, self.ask.window
-        cells = ask.cells[item, group * problem.channels : (group + 1) * problem.channels]
         spans = window.span(0, rows.start, rows.stop), window.span(1, columns.start, columns.stop)
-        block = self.border.tile(cells, *spans, self.dtype, scratch)
+        height, width, deep = rows.stop - rows.start, columns.stop - columns.start, spans[0][1] - spans[0][0]
+        cells = self.cells[items, groups].transpose(1, 2, 0, 3, 4, 5)  # groups and their channels, items and their rows
+        together, _, on_end, *_ = cells.shape
+        pace = window.pace if on_end > 1 else height  # rows of output from one item to the next
+        tall = pace * window.stride[0] if on_end > 1 else deep  # and of input
+        padded = self.border.tile(cells, *spans, self.dtype, scratch, tall)
+        block = padded.reshape(together * problem.channels, on_end * tall, *padded.shape[4:])
+
         results = ask.shape[1] // ask.groups
-        channels = slice(group * results, (group + 1) * results)
-        place = item, channels, rows, columns
-        shape = problem.outputs, rows.stop - rows.start, columns.stop - columns.start, problem.pitch
-        out = self.store.array[place] if self.direct else scratch("out", shape, self.dtype)
-        suitable = cells.dtype.kind != "f" or self.method.suits(block)
-        (self.runners if suitable else self.strict_runners)[group](block, out, scratch)
+        place = items, slice(groups.start * results, groups.stop * results), rows, columns
+        shape = together * problem.outputs, on_end * pace, width, problem.pitch
+        out = self.store.array[place][0] if self.direct else scratch("out", shape, self.dtype)
+        runners = self.runners if cells.dtype.kind != "f" or self.method.suits(block) else self.strict_runners
+        run = runners[groups.start // problem.groups]
+        run(block[:, : (on_end - 1) * tall + deep], out[:, : (on_end - 1) * pace + height], scratch)
+
+        found = out.reshape(together, problem.outputs, on_end, pace, width, problem.pitch)[:, :, :, :height]
+        found = found.transpose(2, 0, 1, 3, 4, 5)
         if ask.combine is not None:
-            out = _combined(out, ask.combine, problem.bound)
+            found = _combined(found, ask.combine, problem.bound)
         if self.bias is not None:
-            out += self.bias[channels]
+            found += self.bias[groups]
         if not self.direct:
-            self.store.put(place, out, self.span)
+            self.store.put(place, found.reshape(on_end, -1, height, width, problem.pitch), self.span)
 
 
 def _combined(responses: Array, combine: Combine, bound: int | None) -> Array:
-    """``(O, rows, columns, P)`` to one response, keeping the axis."""
+    """``(..., O, rows, columns, P)`` to one response, keeping the axis."""
     if combine is Combine.MAXIMUM:
-        return np.asarray(responses.max(axis=0, keepdims=True))
+        return np.asarray(responses.max(axis=-4, keepdims=True))
     if bound is not None:  # squares of integers are exact, too
-        small = bound**2 * len(responses) < FLOAT32_EXACT
+        small = bound**2 * responses.shape[-4] < FLOAT32_EXACT
         responses = responses.astype(np.float32 if small else np.float64)
-    total = np.square(responses).sum(axis=0, keepdims=True)
+    total = np.square(responses).sum(axis=-4, keepdims=True)
     return np.asarray(np.sqrt(total, out=total))
 
 

@@ -3,8 +3,8 @@
 From ``benchmarks/planner.py fit``, November 2026: AMD EPYCs of family 25, NumPy 2.4 with OpenBLAS 0.3.31, one with
 AVX-512 (SkylakeX kernels) and one without (Haswell kernels, which copy what they multiply); a column is one machine's
 fit, also of what has nothing to do with BLAS. The one with AVX-512 is older than ``fft``, ``separable`` and
-``winograd`` as they are, and takes left and right matrices alike. Only ratios matter to the planner; seconds tell what is
-worth threads.
+``winograd`` as they are, and takes left and right matrices alike. Only their ratios matter to the planner; their
+seconds tell what is worth threads.
 """
 
 from convcli.engine.blas import as_vectors, copies

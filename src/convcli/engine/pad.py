@@ -63,7 +63,7 @@ _known_index = lru_cache(maxsize=16)(_padded_index)  # pictures of a size come o
 
 
 class Border:
-    """A picture's border: made once from sizes, then laid around any item ``(C, H, W, P)``, tile by tile."""
+    """A picture's border: made once from sizes, then laid around any items ``(..., H, W, P)``, tile by tile."""
 
     def __init__(self, size: Pair, pads: Pads, boundary: Boundary | float) -> None:
         self.size = size
@@ -73,34 +73,38 @@ class Border:
         self.rows = source_index(size[0], *pads[0], boundary)
         self.columns = source_index(size[1], *pads[1], boundary)
 
-    def tile(self, cells: Array, rows: Pair, columns: Pair, dtype: DTypeLike, scratch: Scratch) -> Array:
+    def tile(
+        self, cells: Array, rows: Pair, columns: Pair, dtype: DTypeLike, scratch: Scratch, height: int | None = None
+    ) -> Array:
         """The padded rows and columns ``[first, last)`` of ``cells`` as ``dtype``, contiguous within a row.
 
-        A view if nothing changes, else memory of ``scratch``.
+        A view if nothing changes, else memory of ``scratch``. Up to ``height`` there are rows of zeros at the end.
         """
         top, bottom = self._inside(0, rows)
         left, right = self._inside(1, columns)
-        inner = cells[:, top:bottom, left:right]
-        tall, wide = rows[1] - rows[0], columns[1] - columns[0]
-        if inner.shape[1:3] == (tall, wide) and inner.dtype == dtype and _in_rows(inner):
+        inner = cells[..., top:bottom, left:right, :]
+        deep, wide = rows[1] - rows[0], columns[1] - columns[0]
+        tall = height or deep
+        if inner.shape[-3:-1] == (tall, wide) and inner.dtype == dtype and _in_rows(inner):
             return inner
-        out = scratch("block", (inner.shape[0], tall, wide, inner.shape[3]), dtype)
+        out = scratch("block", (*inner.shape[:-3], tall, wide, inner.shape[-1]), dtype)
         y = max(0, top + self.before[0] - rows[0])  # a tile may lie wholly behind the picture
         x = max(0, left + self.before[1] - columns[0])
-        y_end, x_end = y + inner.shape[1], x + inner.shape[2]
-        out[:, y:y_end, x:x_end] = inner
-        if (y, y_end, x, x_end) == (0, tall, 0, wide):
+        y_end, x_end = y + inner.shape[-3], x + inner.shape[-2]
+        out[..., y:y_end, x:x_end, :] = inner
+        out[..., deep:, :, :] = 0
+        if (y, y_end, x, x_end) == (0, deep, 0, wide):
             return out
         row_index, column_index = self.rows[slice(*rows)], self.columns[slice(*columns)]
         for strip in (slice(0, x), slice(x_end, wide)):
-            out[:, y:y_end, strip] = cells[:, top:bottom, column_index[strip]]
-        for strip in (slice(0, y), slice(y_end, tall)):
+            out[..., y:y_end, strip, :] = cells[..., top:bottom, column_index[strip], :]
+        for strip in (slice(0, y), slice(y_end, deep)):
             if strip.start < strip.stop:
-                out[:, strip] = cells[:, row_index[strip, None], column_index]
+                out[..., strip, :, :] = cells[..., row_index[strip, None], column_index, :]
         if self.fill is not None:
             fill = int(self.fill) if out.dtype.kind == "O" else self.fill  # a float among Python integers would spread
-            out[:, row_index == _FILL] = fill
-            out[:, :, column_index == _FILL] = fill
+            out[..., :deep, :, :][..., row_index == _FILL, :, :] = fill
+            out[..., column_index == _FILL, :] = fill
         return out
 
     def _inside(self, axis: int, span: Pair) -> Pair:
@@ -111,7 +115,7 @@ class Border:
 
 
 def _in_rows(cells: Array) -> bool:
-    """Whether ``(C, rows, columns, P)`` lies as BLAS and the methods take it: rows apart, nothing within."""
-    _, line, column, value = cells.strides
-    packed = value == cells.itemsize and column == cells.shape[3] * value
-    return packed and line >= cells.shape[2] * column and cells.flags.aligned
+    """Whether ``(..., rows, columns, P)`` lies as BLAS and the methods take it: rows apart, nothing within."""
+    (line, column, value), (width, pitch) = cells.strides[-3:], cells.shape[-2:]
+    packed = value == cells.itemsize and column == pitch * value
+    return packed and line >= width * column and cells.flags.aligned

@@ -1,6 +1,6 @@
 """The plan: which method computes a problem, why, and what the others would have cost. A value that prints."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -69,25 +69,38 @@ def _plan(problem: Problem, method: str) -> Plan:
 
 def estimate(method: Method, problem: Problem) -> float:
     """Seconds on one thread: the method's own work, and what every tile costs besides."""
-    taken = method.takes(problem)
-    strided = COSTS["copy.strided"] if taken.pitch < problem.pitch else 0.0
-    tile, size = method.tile(taken), np.dtype(method.dtype(taken)).itemsize
-    block = block_values(taken, tile) * size * (COSTS["tile.cell"] + strided)
-    store = taken.values * size * (COSTS["tile.result"] + strided)
-    calls = COSTS["tile.call"] + method.calls(taken) * COSTS["numpy.call"]
-    return COSTS["start"] + method.cost(taken) + store + count_tiles(taken, tile) * (block + calls)
+    return COSTS["start"] + _work(method, problem, taken(method, problem))
+
+
+@lru_cache(maxsize=512)
+def taken(method: Method, problem: Problem, tiles: int = 1) -> Problem:
+    """The cheapest of the forms in which a method may get a problem, if ``tiles`` are wanted."""
+    forms = method.forms(problem, tiles)
+    return min(forms, key=partial(_work, method, problem)) if len(forms) > 1 else forms[0]
+
+
+def _work(method: Method, problem: Problem, form: Problem) -> float:
+    strided = COSTS["copy.strided"] if form.pitch < problem.pitch else 0.0
+    tile, size = method.tile(form), np.dtype(method.dtype(form)).itemsize
+    block = block_values(form, tile) * size * (COSTS["tile.cell"] + strided)
+    store = form.values * size * (COSTS["tile.result"] + strided)
+    calls = COSTS["tile.call"] + method.calls(form) * COSTS["numpy.call"]
+    return method.cost(form) + store + count_tiles(form, tile) * (block + calls)
 
 
 def working_memory(method: Method, problem: Problem) -> int:
     """Bytes of a thread: the block of a tile, its result, and what the method needs besides; at the sides, too."""
-    problem = method.takes(problem)
-    sides = [problem._replace(window=problem.window.turned())] if method.views else []
-    return max(_tile_memory(method, one) for one in [problem, *sides])
+    form = taken(method, problem)
+    sides = [form._replace(window=form.window.turned())] if method.views and form.stack == 1 else []
+    return max(_tile_memory(method, one) for one in [form, *sides])
 
 
 def _tile_memory(method: Method, problem: Problem) -> int:
-    tile = method.tile(problem)
-    values = block_values(problem, tile) + problem.outputs * tile[0] * tile[1] * problem.pitch
+    (rows, columns), window = method.tile(problem), problem.window
+    if problem.stack > 1:  # there are rows up to where one more plane would be on end
+        rows += window.effective[0] // window.stride[0] + 1
+    outputs = problem.groups * problem.outputs * rows * columns * problem.pitch
+    values = block_values(problem, (rows, columns)) + outputs
     return values * np.dtype(method.dtype(problem)).itemsize + method.memory(problem)
 
 

@@ -23,7 +23,8 @@ class Problem(NamedTuple):
     magnitude that a sum of integers can reach, if the sums must be exact. Of the weight the planner knows
     ``additions``, how many numbers are not 0 once kernels of integers are taken apart, ``rank``, how many products of a
     column and a row add up to each kernel (0: not looked for), and whether each kernel is ``uniform``, one number all
-    over.
+    over. Of the planes ``items`` have one weight. Where they are small, a block holds ``stack`` of them on end, over
+    which the window goes as over one, and the channels of ``groups`` of different weights one after the other.
     """
 
     planes: int
@@ -36,6 +37,9 @@ class Problem(NamedTuple):
     rank: int
     uniform: bool
     bound: int | None
+    items: int = 1
+    stack: int = 1
+    groups: int = 1
 
     @property
     def values(self) -> int:
@@ -49,7 +53,17 @@ class Problem(NamedTuple):
 
     def apart(self) -> "Problem":
         """The same with values that lie side by side as planes of their own."""
-        return self._replace(planes=self.planes * self.pitch, pitch=1)
+        return self._replace(planes=self.planes * self.pitch, items=self.items * self.pitch, pitch=1)
+
+    def stacked(self, count: int) -> "Problem":
+        """The same with ``count`` items on end. What windows make that meet two of them is in vain."""
+        window, before = self.window, (count - 1) * self.window.pace
+        height, rows = before + window.output[0], before * window.stride[0] + window.span(0, 0, window.output[0])[1]
+        tall = window._replace(
+            size=(rows, window.size[1]), pads=((0, 0), window.pads[1]), output=(height, window.output[1])
+        )
+        items = -(-self.items // count)
+        return self._replace(planes=self.planes // self.items * items, items=items, stack=count, window=tall)
 
     @property
     def itemsize(self) -> int:
@@ -58,6 +72,7 @@ class Problem(NamedTuple):
 
 
 MOST_VALUES = 1 << 20  # of a block
+MOST_IN_VAIN = 2  # times as many rows of output as are wanted may planes on end have
 REMEMBERED_BYTES = 1 << 14  # of a weight
 ROUNDED = 1 << 40  # sums of integers below this err in float64 by far less than the half that rounding forgives
 LARGEST_SUM = 1e18  # of an output's weights: below it no part of a sum of modest numbers overflows
@@ -80,7 +95,8 @@ class Method(NamedTuple):
 
     With ``views``, a block had better be a view of the picture than a copy: the method reads it once. With ``fixed``, a
     lower tile would cost as much as a whole one. ``planar`` says whether values that lie side by side had better be
-    planes of their own: then the method gets :meth:`Problem.apart`.
+    planes of their own: then the method gets :meth:`Problem.apart`. With ``grouped``, a block may hold the channels of
+    several groups, one after the other, and ``weight`` and ``out`` the outputs of each.
     """
 
     name: str
@@ -95,10 +111,28 @@ class Method(NamedTuple):
     views: bool = False
     fixed: bool = False
     planar: Callable[[Problem], bool] = lambda _problem: False
+    grouped: bool = False
 
-    def takes(self, problem: Problem) -> Problem:
-        """The problem in the form in which the method had better get it."""
-        return problem.apart() if problem.pitch > 1 and self.planar(problem) else problem
+    def forms(self, problem: Problem, tiles: int = 1) -> list["Problem"]:
+        """The forms in which the method may get a problem: with each plane by itself, and with small ones together,
+        but with ``tiles`` left at least."""
+        if problem.pitch > 1 and problem.planes == 1 and self.planar(problem):
+            problem = problem.apart()
+        room = min(self._room(problem), problem.planes // tiles)
+        if room < 2:
+            return [problem]
+        stack = share_out(problem.items, room)
+        groups = share_out(problem.planes // problem.items, room // stack) if self.grouped else 1
+        form = problem.stacked(stack)._replace(groups=groups)
+        return [problem, form] if self.tile(form) == form.window.output else [problem]
+
+    def _room(self, problem: Problem) -> int:
+        """For how many planes there is room in a tile, if they are small."""
+        (height, width), pace = problem.window.output, problem.window.pace
+        if problem.planes < 2 or pace > MOST_IN_VAIN * height:
+            return 1
+        rows, columns = self.tile(problem.stacked(problem.planes))
+        return (rows - height) // pace + 1 if columns >= width else 1
 
 
 def remembered(look: Callable[[Array, *Ts], T]) -> Callable[[Array, *Ts], T]:
@@ -158,6 +192,11 @@ def smallest_dtype(problem: Problem) -> str:
     return "int16" if problem.bound < 1 << 15 else "int32"
 
 
+def share_out(count: int, most: int) -> int:
+    """How many of ``count`` at a time make about equal portions of no more than ``most``."""
+    return -(-count // -(-count // most))
+
+
 def fit_tile(problem: Problem, values: int, rows: int = 1) -> Pair:
     """Output rows and columns of a tile whose input block has about ``values`` numbers.
 
@@ -182,10 +221,11 @@ def fit_tile(problem: Problem, values: int, rows: int = 1) -> Pair:
 
 def block_values(problem: Problem, tile: Pair) -> int:
     """Numbers of the padded input block of a tile."""
-    return problem.channels * prod(problem.window.span(axis, 0, tile[axis])[1] for axis in (0, 1)) * problem.pitch
+    cells = prod(problem.window.span(axis, 0, tile[axis])[1] for axis in (0, 1))
+    return problem.groups * problem.channels * cells * problem.pitch
 
 
 def count_tiles(problem: Problem, tile: Pair) -> int:
     """Tiles of all planes, those at the ends cut off."""
     height, width = problem.window.output
-    return problem.planes * -(-height // tile[0]) * -(-width // tile[1])
+    return -(-problem.planes // problem.groups) * -(-height // tile[0]) * -(-width // tile[1])

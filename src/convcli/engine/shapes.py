@@ -31,6 +31,11 @@ class Window(NamedTuple):
         return effective_size(self.kernel[0], self.dilation[0]), effective_size(self.kernel[1], self.dilation[1])
 
     @property
+    def pace(self) -> int:
+        """Rows of output from one picture to the next where pictures stand on end and no window meets two of them."""
+        return -(-self.span(0, 0, self.output[0])[1] // self.stride[0])
+
+    @property
     def unused(self) -> Pair:
         """Rows at the bottom and columns at the right of the picture that no window reaches."""
         reached = [self.span(axis, 0, self.output[axis])[1] - self.pads[axis][0] for axis in (0, 1)]

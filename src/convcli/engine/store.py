@@ -106,15 +106,19 @@ class Store:
 
     def turned(self) -> "Store":
         """The same with rows and columns exchanged: what is put there lands here."""
-        return self._exchanged(2, 3)
+        return self._over(self.array.swapaxes(2, 3))
 
     def apart(self) -> "Store":
         """A single item's, with values that lie side by side as items of their own."""
-        return self._exchanged(0, 4)
+        return self._over(self.array.swapaxes(0, 4))
 
-    def _exchanged(self, one: int, other: int) -> "Store":
-        """The same rules for a view with two axes exchanged."""
-        return Store(self.array.swapaxes(one, other), tone=self.tone, extent=self.extent, unit=self.unit)
+    def shaped(self, shape: tuple[int, ...]) -> "Store":
+        """The same with channels as items."""
+        return self._over(self.array.reshape(shape))
+
+    def _over(self, array: Array) -> "Store":
+        """The same rules for a view of the array."""
+        return Store(array, tone=self.tone, extent=self.extent, unit=self.unit)
 
     def put(self, place: tuple[Any, ...], values: Array, span: Span | None = None) -> None:
         """Store finished values, which are used up on the way, ``span`` being what is known of them."""

@@ -1,7 +1,7 @@
 """im2col: the window of every output pixel of a tile as one column of a matrix, all outputs as one product.
 
 The copy costs a pass for each tap, little beside the product when there are many outputs. Rows shorter than BLAS likes
-are no trouble here, for a tile's rows are one long row.
+are no trouble here, for a tile's rows are one long row; nor are many small groups, whose products are one call.
 """
 
 import numpy as np
@@ -18,22 +18,23 @@ SINGLE = 1 << 18  # of them at a time for one output: that product is as fast as
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
-    """The weight as a matrix; a runner copies the windows and multiplies."""
+    """The weight as a matrix for each group; a runner copies the windows and multiplies."""
     (sy, sx), (dy, dx) = problem.window.stride, problem.window.dilation
-    matrix = np.ascontiguousarray(weight).reshape(len(weight), -1)
+    groups = len(weight) // problem.outputs
+    matrices = np.ascontiguousarray(weight).reshape(groups, problem.outputs, depth(problem))
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
-        outputs, rows, columns, pitch = out.shape
+        _, rows, columns, pitch = out.shape
         plane, line, column, value = block.strides
         step = stretch(problem, columns)
         shifts = plane, dy * line, dx * column, sy * line, sx * column, value
-        windows = as_strided(block, (*weight.shape[1:], rows, columns, pitch), shifts)
+        windows = as_strided(block, (len(block), *weight.shape[2:], rows, columns, pitch), shifts)
         for top in range(0, rows, step):
             target, under = out[:, top : top + step], windows[:, :, :, top : top + step]
             cells = scratch("columns", under.shape, out.dtype)
             cells[...] = under
-            flat = target.reshape(outputs, -1)
-            multiply(matrix, cells.reshape(matrix.shape[1], -1), flat)
+            flat = target.reshape(groups, problem.outputs, -1)
+            multiply(matrices, cells.reshape(groups, depth(problem), -1), flat)
             if not np.may_share_memory(flat, target):  # the tile does not span whole rows, so that was a copy
                 target[...] = flat.reshape(target.shape)
 
@@ -49,7 +50,7 @@ def depth(problem: Problem) -> int:
 def stretch(problem: Problem, columns: int) -> int:
     """Output rows at a time."""
     values = SINGLE if problem.outputs == 1 else VALUES
-    return max(1, values // (depth(problem) * columns * problem.pitch))
+    return max(1, values // (problem.groups * depth(problem) * columns * problem.pitch))
 
 
 def tile(problem: Problem) -> Pair:
@@ -76,7 +77,8 @@ def calls(_problem: Problem) -> float:
 def memory(problem: Problem) -> int:
     """The columns of a stretch."""
     rows, columns = tile(problem)
-    return depth(problem) * min(rows, stretch(problem, columns)) * columns * problem.pitch * problem.itemsize
+    under = problem.groups * depth(problem) * min(rows, stretch(problem, columns)) * columns
+    return under * problem.pitch * problem.itemsize
 
 
-METHOD = Method("im2col", bind, refuses_integers, tile, cost, calls, memory)
+METHOD = Method("im2col", bind, refuses_integers, tile, cost, calls, memory, grouped=True)
