@@ -1090,11 +1090,11 @@ def test_planes_of_pixels_are_done_together(poisoned, together, method, either_b
     [
         (im2col, 1, 64, 10, 1, (1, 64)),
         (im2col, 1, 64, 10, 4, (1, 16)),
-        (im2col, 1, 64, 30, 1, (1, 16)),  # of the 20 for which there is room
+        (im2col, 1, 64, 60, 1, (1, 16)),  # of the 21 for which there is room
         (im2col, 5, 6, 10, 1, (5, 6)),
         (im2col, 5, 6, 10, 15, (2, 1)),
-        (im2col, 5, 6, 30, 1, (5, 3)),
-        (im2col, 40, 6, 30, 1, (20, 1)),
+        (im2col, 5, 6, 60, 1, (5, 3)),
+        (im2col, 40, 6, 60, 1, (20, 1)),
         (row_gemm, 5, 6, 30, 1, (5, 1)),
         (row_gemm, 40, 1, 30, 1, (40, 1)),
         (row_gemm, 40, 1, 30, 4, (10, 1)),

@@ -13,7 +13,7 @@ from convcli.engine.problem import Array, Method, Problem, Runner, refuses_integ
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
-VALUES = 1 << 19  # of a tile's columns
+VALUES = 1 << 21  # of a tile's columns: fewer are more calls, for which threads wait
 SINGLE = 1 << 18  # of them at a time for one output: that product is as fast as memory, so they had better be in cache
 
 
