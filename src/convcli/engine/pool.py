@@ -213,9 +213,12 @@ def _winners(planes: Array, values: Array, window: Window) -> Array:
     """The flat indices at which the maxima ``values`` ``(L, H', W')`` of ``(L, H, W)`` stand, as int64."""
     indices = np.empty(values.shape, np.int64)
     height, width = window.output
-    rows = max(1, BLOCK_BYTES // (width * indices.itemsize))
+    rows = min(height, max(1, BLOCK_BYTES // (width * indices.itemsize)))
+    several = max(1, BLOCK_BYTES // (rows * width * indices.itemsize))
     tasks = [
-        (plane, slice(top, min(top + rows, height))) for plane in range(len(planes)) for top in range(0, height, rows)
+        (slice(plane, plane + several), slice(top, min(top + rows, height)))
+        for plane in range(0, len(planes), several)
+        for top in range(0, height, rows)
     ]
     workers = check_threads(None) if planes.size > WORTH_A_THREAD else 1
     share(partial(_find_winners, planes, values, window, indices), tasks, workers)
@@ -223,23 +226,23 @@ def _winners(planes: Array, values: Array, window: Window) -> Array:
 
 
 def _find_winners(
-    planes: Array, values: Array, window: Window, indices: Array, tiles: Iterator[tuple[int, slice]]
+    planes: Array, values: Array, window: Window, indices: Array, tiles: Iterator[tuple[slice, slice]]
 ) -> None:
-    """Some rows of a plane at a time, tap by tap: the first of equals, or else the last NaN."""
+    """Some rows of one or more planes at a time, tap by tap: the first of equals, or else the last NaN."""
     (top, _), (left, _) = window.pads
     width, (sy, sx), (dy, dx) = window.size[1], window.stride, window.dilation
     columns, taps = np.arange(window.output[1]) * sx - left, list(np.ndindex(*window.kernel))
-    for plane, rows in tiles:
-        best, found = values[plane, rows], indices[plane, rows]
+    for some, rows in tiles:
+        best, found = values[some, rows], indices[some, rows]
         starts = (np.arange(rows.start, rows.stop) * sy - top)[:, None] * width + columns
         np.subtract(-1, starts, out=found)  # -1 in the end where a dilated window falls between all cells
         spoiled = best.dtype.kind == "f" and bool(np.isnan(best).any())
         for turn, (i, j) in enumerate([*reversed(taps), *taps] if spoiled else reversed(taps)):
             down, cell_rows = _met(window, 0, i, rows)
             across, cell_columns = _met(window, 1, j, slice(0, window.output[1]))
-            cells = planes[plane, cell_rows, cell_columns]
-            won = cells == best[down, across] if turn < len(taps) else np.isnan(cells)
-            np.copyto(found[down, across], i * dy * width + j * dx, where=won)
+            cells = planes[some, cell_rows, cell_columns]
+            won = cells == best[:, down, across] if turn < len(taps) else np.isnan(cells)
+            np.copyto(found[:, down, across], i * dy * width + j * dx, where=won)
         found += starts
 
 
