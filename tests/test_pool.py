@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import convcli
 import oracle
+from convcli.engine import pool
 from convcli.errors import ConvcliError
 
 RNG = np.random.default_rng(3)
@@ -140,6 +141,18 @@ def test_large_pictures_are_pooled_in_blocks_without_seams():
     want = x[: 700 // 3 * 3, :3000].reshape(233, 3, 1000, 3)
     np.testing.assert_array_equal(convcli.max_pool2d(x, 3), want.max(axis=(1, 3)))
     np.testing.assert_allclose(convcli.avg_pool2d(x, 3), want.mean(axis=(1, 3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("p", [0.5, 2, 3, 7.5])
+def test_norms_are_of_every_block(monkeypatch, dtype, p):
+    monkeypatch.setattr(pool, "BLOCK_BYTES", 2000)
+    x = RNG.integers(-128, 128, (2, 3, 40, 31)).astype(dtype)
+    x[0, 0, 0, 0] = np.array(-128).astype(dtype)  # its magnitude is no int8
+    got = convcli.lp_pool2d(x, (3, 2), p, stride=2, padding=((1, 0), (0, 1)))
+    powers = np.abs(x.reshape(6, 40, 31).astype(float)) ** p
+    means = [oracle.pool(one, (3, 2), (2, 2), ((1, 0), (0, 1)), "avg") for one in powers]
+    np.testing.assert_allclose(got, (np.reshape(means, got.shape) * 6) ** (1 / p), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from convcli.engine.fold import fold
 from convcli.engine.pad import Border
 from convcli.engine.results import empty_result
 from convcli.engine.scratch import borrowed_scratch
-from convcli.engine.shapes import PaddingLike, Pair, PairLike, Window, as_pair, pool_window
+from convcli.engine.shapes import PaddingLike, Pair, PairLike, Window, pool_window
 from convcli.engine.store import Store
 from convcli.engine.threads import check_threads, share
 from convcli.errors import ConvcliError
@@ -27,12 +27,16 @@ _FOLDS: dict[Reduce, np.ufunc] = {Reduce.MAX: np.maximum, Reduce.MIN: np.minimum
 
 
 class Pooling(NamedTuple):
-    """A pool brought to one form: cells ``(N, C, H, W, P)``, a window with its pads in numbers."""
+    """A pool brought to one form: cells ``(N, C, H, W, P)``, a window with its pads in numbers.
+
+    With ``power`` what is folded is the power of each magnitude, and the result the root of the sum, not of the mean.
+    """
 
     cells: Array
     window: Window
     reduce: Reduce
     count_pads: bool = True
+    power: float | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -113,13 +117,7 @@ def lp_pool2d(
     """``(sum |x|^p)^(1/p)`` over each window: the norm of the sum, not of the mean."""
     if not hasattr(p, "__float__") or not 0 < float(p) < np.inf:
         raise ConvcliError(f"p must be a positive number, not {p!r}")
-    array = as_cells(x, "x", tuple(range(2, 65)))
-    dtype = result_dtype(array.dtype)
-    with np.errstate(all="ignore"):
-        powers = np.abs(array.astype(np.float64)) ** p
-        means = _pool(powers, size, Reduce.AVG, stride, padding, 1, False)
-        kernel = as_pair(size, "pool size")
-        return np.asarray((means * (kernel[0] * kernel[1])) ** (1 / p), dtype)
+    return _pool(x, size, Reduce.AVG, stride, padding, 1, False, power=float(p))
 
 
 def global_max_pool2d(x: ArrayLike) -> Array:
@@ -167,12 +165,17 @@ def _pool_tiles(
         for item, planes, rows in tiles:
             spans = window.span(0, rows.start, rows.stop), window.span(1, 0, window.output[1])
             block = border.tile(ask.cells[item, planes], *spans, dtype, scratch)
+            if ask.power is not None:
+                block = np.abs(block, out=scratch("powers", block.shape, dtype))
+                block **= ask.power
             place = item, planes, rows
             shape = len(block), rows.stop - rows.start, *ask.shape[3:]
             out = store.array[place] if direct else scratch("out", shape, dtype)
             down = fold(ufunc, block, 1, kh, shape[1], scratch, stride=sy, dilation=dy)
             fold(ufunc, down, 2, kw, shape[2], scratch, stride=sx, dilation=dx, out=out)
-            if divisor is not None:
+            if ask.power is not None:
+                out **= 1 / ask.power
+            elif divisor is not None:
                 out /= divisor(rows)
             if not direct:
                 store.put(place, out)
@@ -198,11 +201,12 @@ def _pool(
     dilation: PairLike,
     ceil: bool,
     count_pads: bool = True,
+    power: float | None = None,
 ) -> Array:
     array = as_cells(x, "x", tuple(range(2, 65)))
     window = pool_window(array.shape[-2:], size, padding=padding, stride=stride, dilation=dilation, ceil=ceil)
     cells = array.reshape(1, -1, *array.shape[-2:], 1) if array.size else np.empty((0, 1, *window.size, 1), array.dtype)
-    ask = Pooling(cells, window, reduce, count_pads)
+    ask = Pooling(cells, window, reduce, count_pads, power)
     out = empty_result(ask.shape, ask.dtype)
     pool(ask, Store(out))
     result = out.reshape(array.shape[:-2] + window.output)
@@ -256,7 +260,9 @@ def _met(window: Window, axis: int, tap: int, outputs: slice) -> tuple[slice, sl
 
 
 def _fold_dtype(ask: Pooling) -> np.dtype[Any]:
-    """The result's dtype, but for averages of large integers, which are summed in float64."""
+    """The result's dtype, but float64 for averages of large integers and for powers."""
+    if ask.power is not None:
+        return np.dtype(np.float64)
     given = ask.cells.dtype
     cells = ask.window.kernel[0] * ask.window.kernel[1]
     small = given.kind == "f" or (given.itemsize <= 2 and cells << (8 * given.itemsize) <= 1 << 24)
