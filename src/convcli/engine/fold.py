@@ -12,7 +12,7 @@ from convcli.engine.scratch import Scratch
 Array = NDArray[Any]
 
 APART, PIXELS_APART = 3, 8  # times as long as for neighbours NumPy takes for what a stride holds apart in a row, about
-LONG = 64  # cells from which NumPy's own reduction is faster than a pass for each
+LONG = 16  # cells from which NumPy's own reduction is faster than a pass for each
 Part = tuple[int, int]  # doublings, and its first cell in the window
 
 
