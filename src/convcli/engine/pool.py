@@ -140,17 +140,20 @@ def pool(ask: Pooling, store: Store, *, threads: int | None = None) -> None:
     pads = _pads_reached(window)
     border = Border(window.size, pads, fill)
     line = (window.size[1] + sum(pads[1])) * pitch * dtype.itemsize * window.stride[0]  # of input for a row of output
-    block = BLOCK_BYTES * min(2, window.stride[0])
-    rows = min(height, max(1, block // line))
-    planes = max(1, block // (line * height))
     workers = check_threads(threads) if ask.cells.size > WORTH_A_THREAD else 1
-    tasks = [
-        (item, slice(first, min(first + planes, c)), slice(top, min(top + rows, height)))
-        for item in range(n)
-        for first in range(0, c, planes)
+    tiles = _tiles(c, height, line, BLOCK_BYTES * min(2, window.stride[0]))
+    tasks = [(item, *tile) for item in range(n) for tile in tiles]
+    share(partial(_pool_tiles, ask, store, border, dtype), tasks, workers)
+
+
+def _tiles(planes: int, height: int, line: int, most: int) -> list[tuple[slice, slice]]:
+    """Some rows of a plane, or a few planes, as many as take ``most`` bytes, of which a row takes ``line``."""
+    rows, several = min(height, max(1, most // line)), max(1, most // (line * height))
+    return [
+        (slice(first, min(first + several, planes)), slice(top, min(top + rows, height)))
+        for first in range(0, planes, several)
         for top in range(0, height, rows)
     ]
-    share(partial(_pool_tiles, ask, store, border, dtype), tasks, workers)
 
 
 def _pool_tiles(
@@ -217,15 +220,9 @@ def _winners(planes: Array, values: Array, window: Window) -> Array:
     """The flat indices at which the maxima ``values`` ``(L, H', W')`` of ``(L, H, W)`` stand, as int64."""
     indices = np.empty(values.shape, np.int64)
     height, width = window.output
-    rows = min(height, max(1, BLOCK_BYTES // (width * indices.itemsize)))
-    several = max(1, BLOCK_BYTES // (rows * width * indices.itemsize))
-    tasks = [
-        (slice(plane, plane + several), slice(top, min(top + rows, height)))
-        for plane in range(0, len(planes), several)
-        for top in range(0, height, rows)
-    ]
+    tiles = _tiles(len(planes), height, width * indices.itemsize, BLOCK_BYTES)
     workers = check_threads(None) if planes.size > WORTH_A_THREAD else 1
-    share(partial(_find_winners, planes, values, window, indices), tasks, workers)
+    share(partial(_find_winners, planes, values, window, indices), tiles, workers)
     return indices
 
 
