@@ -917,11 +917,11 @@ def together(monkeypatch):
     """The forms of problems that ran, planes in one block wherever they may be."""
     forms = []
 
-    def most(method, problem, tiles=1):
+    def most(method, problem, shares=1):
         forms.append(method.forms(problem)[-1])
         return forms[-1]
 
-    monkeypatch.setattr(correlate, "taken", most)
+    monkeypatch.setattr(correlate, "cheapest_form", most)
     return forms
 
 
@@ -969,7 +969,7 @@ def test_small_planes_have_the_memory_that_their_plan_names(monkeypatch, togethe
             asked = Correlation(
                 x[..., None], weight, shapes.conv_window((30, 41), (3, 3), padding="same", stride=stride), groups=groups
             )
-            monkeypatch.setattr(plan, "taken", lambda one, problem: one.forms(problem)[-1])
+            monkeypatch.setattr(plan, "cheapest_form", lambda one, problem: one.forms(problem)[-1])
             assert 0 < Measured.made[0].nbytes <= plan.working_memory(METHODS[method], asked.problem())
 
 
@@ -1037,13 +1037,39 @@ def test_small_planes_are_done_together(
     call = functools.partial(convcli.conv2d, x, weights, bias, groups=groups, boundary=boundary, **options)
     if (got := attempt(call, method)) is None:
         return
-    if method != "fft":  # whose transforms of many rows may be for few outputs
-        assert together[-1].stack == items
+    assert together[-1].stack == (1 if method == "fft" else items)
     assert together[-1].groups == (groups if method == "im2col" else 1)
     pairs = {name: (value, value) for name, value in options.items() if name != "padding" and np.ndim(value) == 0}
     with np.errstate(invalid="ignore"):
         items = [oracle.layer(one, weights, bias, groups, boundary=boundary, **(options | pairs)) for one in x * 1.0]
     assert_near(got, np.stack(items), 256 * np.abs(weights).sum())
+
+
+@each_method
+@pytest.mark.parametrize("scale", [1e3, 1e12])
+def test_planes_together_do_not_reach_each_other(together, method, scale):
+    """Not even by the rounding of large numbers, and with the kernels of all groups alike, too."""
+    x = RNG.standard_normal((4, 6, 20, 23)).astype(np.float32)
+    weight = np.tile(RNG.standard_normal((2, 2, 3, 3)).astype(np.float32), (3, 1, 1, 1))
+    call = functools.partial(convcli.conv2d, weight=weight, groups=3, padding="same")
+    if (plain := attempt(functools.partial(call, x), method)) is None:
+        return
+    x[1] *= scale
+    got = call(x, method=method)
+    np.testing.assert_allclose(got[[0, 2, 3]], plain[[0, 2, 3]], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(got[1] / scale, plain[1], rtol=0, atol=1e-4)
+    assert_near(plain[0], oracle.layer(x[0] * 1.0, weight, groups=3, padding="same"), 20)
+
+
+def test_enough_stacks_are_left_for_threads(monkeypatch):
+    x, weight = np.zeros((101, 3, 16, 16), np.float32), RNG.standard_normal((64, 3, 3, 3))
+    asked = Correlation(x[..., None], weight, shapes.conv_window((16, 16), (3, 3))).problem()
+    assert row_gemm.METHOD.forms(asked)[-1].stack == 101
+    shared = []
+    monkeypatch.setattr(correlate, "share", lambda run, tiles, threads: shared.append((run, tiles, threads)))
+    convcli.conv2d(x, weight, threads=2, method="row-gemm")
+    ((run, tiles, threads),) = shared
+    assert (run.problem.stack, len(tiles), threads) == (21, 5, 2)
 
 
 @pytest.mark.parametrize(
@@ -1126,7 +1152,7 @@ def test_planes_are_together_where_that_is_estimated_to_cost_less():
     def form(size, items):
         window = shapes.conv_window((size, size), (3, 3), padding="same")
         asked = problem.Problem(items, 256, 256, 1, window, "float32", 9, 0, False, None, items)
-        return plan.taken(winograd.METHOD, asked, items // 2)
+        return plan.cheapest_form(winograd.METHOD, asked, items // 2)
 
     assert form(8, 4).stack == 1
     assert form(5, 4).stack == 2
@@ -1454,6 +1480,7 @@ def test_threads_change_no_pool(eager):
 @pytest.mark.parametrize("where", ["main", "others", "all"])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_an_exception_of_any_thread_reaches_the_caller(tiny, eager, monkeypatch, where, threads):
+    filtered(WIDE, SMOOTH, "shift-add", threads=threads)  # from here on there are helpers
     compute, caller = correlate._Run.compute, threading.current_thread()
     met = {"main": threading.Event(), "others": threading.Event(), "all": threading.Event()}
 

@@ -153,6 +153,22 @@ def test_norms_are_of_every_block(monkeypatch, dtype, p):
     powers = np.abs(x.reshape(6, 40, 31).astype(float)) ** p
     means = [oracle.pool(one, (3, 2), (2, 2), ((1, 0), (0, 1)), "avg") for one in powers]
     np.testing.assert_allclose(got, (np.reshape(means, got.shape) * 6) ** (1 / p), rtol=1e-6)
+    copy = x.copy()
+    convcli.lp_pool2d(x, 2, p)
+    np.testing.assert_array_equal(x, copy)
+
+
+def test_powers_may_be_beyond_float32():
+    np.testing.assert_allclose(
+        convcli.lp_pool2d(np.full((2, 2), 1e15, np.float32), 2, 3), [[4 ** (1 / 3) * 1e15]], rtol=1e-6
+    )
+
+
+def test_taps_far_behind_the_picture_win_nothing():
+    _, places = convcli.max_pool2d(
+        [[1.0, 3, 2]], (1, 3), dilation=4, stride=1, padding=((0, 0), (0, 8)), return_indices=True
+    )
+    assert places.tolist() == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +178,8 @@ def test_norms_are_of_every_block(monkeypatch, dtype, p):
         (lambda: convcli.max_pool2d(NINE, 2, padding=2), ["smaller than its window"]),
         (lambda: convcli.avg_pool2d(NINE, 4), ["4 does not fit height 3"]),
         (lambda: convcli.lp_pool2d(NINE, 2, 0), ["p must be", "0"]),
+        (lambda: convcli.lp_pool2d(NINE, 2, np.inf), ["p must be", "inf"]),
+        (lambda: convcli.lp_pool2d(NINE, 2, np.nan), ["p must be", "nan"]),
         (lambda: convcli.max_pool2d([1, 2], 1), ["x must have"]),
         (lambda: convcli.global_max_pool2d([1, 2]), ["2 axes"]),
     ],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convcli.engine.methods import METHODS, row_gemm, separable, shift_add
 from convcli.engine.pad import Border
-from convcli.engine.plan import Plan, make_plan, taken
+from convcli.engine.plan import Plan, cheapest_form, make_plan
 from convcli.engine.problem import Method, Problem, Runner, remembered, smallest_dtype
 from convcli.engine.scratch import Scratch, borrowed_scratch
 from convcli.engine.shapes import Pair, Window
@@ -129,7 +129,7 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
     seconds = next(one.seconds for one in plan.candidates if one.method == plan.method)
     chosen = METHODS[plan.method]
     shares = max(LEAST_SHARES, 2 * int(seconds / (2 * SHARE))) if seconds > WORTH_THREADS else 1
-    form = taken(chosen, problem, shares)
+    form = cheapest_form(chosen, problem, shares)
     if form.pitch < problem.pitch:
         ask, store = ask.apart(), store.apart()
     run = _Run(ask, store, form, chosen)
@@ -154,7 +154,7 @@ class _Run:
         self.bias = None if ask.bias is None else _cast(ask.bias, self.dtype).reshape(ask.groups, -1, 1, 1, 1)
         span = ask.span()
         self.span = ANY_NUMBER if span and ask.combine else span
-        self.direct = ask.combine is None and problem.stack == problem.groups == 1 and store.direct(self.dtype)
+        self.direct = ask.combine is None and problem.stack == 1 and store.direct(self.dtype)
 
     @cached_property
     def strict_runners(self) -> list[Runner]:
@@ -193,10 +193,9 @@ class _Run:
     def _tile(self, shares: int) -> Pair:
         """Rows and columns of a tile as the method likes it, but so low that there are about as many as ``shares``.
 
-        Not by the number of threads, since BLAS may round by the size of a product. Of planes on end they are whole.
+        Not by the number of threads, since BLAS may round by the size of a product. Of planes on end it is whole, since
+        there are as many stacks as shares.
         """
-        if self.problem.stack > 1:
-            return self.ask.window.output
         rows, columns = self.method.tile(self.problem)
         if shares > 1 and not self.method.fixed:
             window = self.ask.window
@@ -234,14 +233,14 @@ class _Run:
         tall = pace * window.stride[0] if on_end > 1 else deep  # and of input
         padded = self.border.tile(cells, *spans, self.dtype, scratch, tall)
         block = padded.reshape(together * problem.channels, on_end * tall, *padded.shape[4:])
+        block = block[:, : (on_end - 1) * tall + deep]
 
         results = ask.shape[1] // ask.groups
         place = items, slice(groups.start * results, groups.stop * results), rows, columns
         shape = together * problem.outputs, on_end * pace, width, problem.pitch
         out = self.store.array[place][0] if self.direct else scratch("out", shape, self.dtype)
         runners = self.runners if cells.dtype.kind != "f" or self.method.suits(block) else self.strict_runners
-        run = runners[groups.start // problem.groups]
-        run(block[:, : (on_end - 1) * tall + deep], out[:, : (on_end - 1) * pace + height], scratch)
+        runners[groups.start // problem.groups](block, out[:, : (on_end - 1) * pace + height], scratch)
 
         found = out.reshape(together, problem.outputs, on_end, pace, width, problem.pitch)[:, :, :, :height]
         found = found.transpose(2, 0, 1, 3, 4, 5)

@@ -74,17 +74,17 @@ class Border:
         self.columns = source_index(size[1], *pads[1], boundary)
 
     def tile(
-        self, cells: Array, rows: Pair, columns: Pair, dtype: DTypeLike, scratch: Scratch, height: int | None = None
+        self, cells: Array, rows: Pair, columns: Pair, dtype: DTypeLike, scratch: Scratch, tall: int | None = None
     ) -> Array:
         """The padded rows and columns ``[first, last)`` of ``cells`` as ``dtype``, contiguous within a row.
 
-        A view if nothing changes, else memory of ``scratch``. Up to ``height`` there are rows of zeros at the end.
+        A view if nothing changes, else memory of ``scratch``. Rows that make it ``tall`` are zeros at the end.
         """
         top, bottom = self._inside(0, rows)
         left, right = self._inside(1, columns)
         inner = cells[..., top:bottom, left:right, :]
         deep, wide = rows[1] - rows[0], columns[1] - columns[0]
-        tall = height or deep
+        tall = tall or deep
         if inner.shape[-3:-1] == (tall, wide) and inner.dtype == dtype and _in_rows(inner):
             return inner
         out = scratch("block", (*inner.shape[:-3], tall, wide, inner.shape[-1]), dtype)
@@ -104,7 +104,7 @@ class Border:
         if self.fill is not None:
             fill = int(self.fill) if out.dtype.kind == "O" else self.fill  # a float among Python integers would spread
             out[..., :deep, :, :][..., row_index == _FILL, :, :] = fill
-            out[..., column_index == _FILL, :] = fill
+            out[..., :deep, column_index == _FILL, :] = fill
         return out
 
     def _inside(self, axis: int, span: Pair) -> Pair:

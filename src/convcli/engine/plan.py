@@ -69,13 +69,13 @@ def _plan(problem: Problem, method: str) -> Plan:
 
 def estimate(method: Method, problem: Problem) -> float:
     """Seconds on one thread: the method's own work, and what every tile costs besides."""
-    return COSTS["start"] + _work(method, problem, taken(method, problem))
+    return COSTS["start"] + _work(method, problem, cheapest_form(method, problem))
 
 
 @lru_cache(maxsize=512)
-def taken(method: Method, problem: Problem, tiles: int = 1) -> Problem:
-    """The cheapest of the forms in which a method may get a problem, if ``tiles`` are wanted."""
-    forms = method.forms(problem, tiles)
+def cheapest_form(method: Method, problem: Problem, shares: int = 1) -> Problem:
+    """That of the forms in which a method may get a problem, if there are to be so many ``shares``."""
+    forms = method.forms(problem, shares)
     return min(forms, key=partial(_work, method, problem)) if len(forms) > 1 else forms[0]
 
 
@@ -90,7 +90,7 @@ def _work(method: Method, problem: Problem, form: Problem) -> float:
 
 def working_memory(method: Method, problem: Problem) -> int:
     """Bytes of a thread: the block of a tile, its result, and what the method needs besides; at the sides, too."""
-    form = taken(method, problem)
+    form = cheapest_form(method, problem)
     sides = [form._replace(window=form.window.turned())] if method.views and form.stack == 1 else []
     return max(_tile_memory(method, one) for one in [form, *sides])
 

@@ -162,7 +162,7 @@ def _pool_tiles(
     """Some rows of one or more planes at a time, in this thread."""
     window, ufunc = ask.window, _FOLDS[ask.reduce]
     (kh, kw), (sy, sx), (dy, dx) = window.kernel, window.stride, window.dilation
-    divisor = _divisor(ask, dtype) if ask.reduce is Reduce.AVG else None
+    divisor = _divisor(ask, dtype) if ask.reduce is Reduce.AVG and ask.power is None else None
     direct = store.direct(dtype)
     with borrowed_scratch() as scratch, np.errstate(all="ignore"):
         for item, planes, rows in tiles:
@@ -178,7 +178,7 @@ def _pool_tiles(
             fold(ufunc, down, 2, kw, shape[2], scratch, stride=sx, dilation=dx, out=out)
             if ask.power is not None:
                 out **= 1 / ask.power
-            elif divisor is not None:
+            if divisor is not None:
                 out /= divisor(rows)
             if not direct:
                 store.put(place, out)
@@ -186,11 +186,11 @@ def _pool_tiles(
 
 def _divisor(ask: Pooling, dtype: np.dtype[Any]) -> Callable[[slice], Array]:
     """For some rows of the result how many cells count in each window, to divide ``(rows, columns, P)`` by."""
-    down, across = (_alike(counts).astype(dtype) for counts in _counts(ask.window, ask.count_pads))
+    down, across = (_shortened(counts).astype(dtype) for counts in _counts(ask.window, ask.count_pads))
     return lambda rows: (down if down.size == 1 else down[rows])[:, None, None] * across[:, None]
 
 
-def _alike(counts: Array) -> Array:
+def _shortened(counts: Array) -> Array:
     """One number for all where they are the same, by which NumPy divides faster."""
     return counts[:1] if counts.min() == counts.max() else counts
 

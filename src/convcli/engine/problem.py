@@ -23,8 +23,9 @@ class Problem(NamedTuple):
     magnitude that a sum of integers can reach, if the sums must be exact. Of the weight the planner knows
     ``additions``, how many numbers are not 0 once kernels of integers are taken apart, ``rank``, how many products of a
     column and a row add up to each kernel (0: not looked for), and whether each kernel is ``uniform``, one number all
-    over. Of the planes ``items`` have one weight. Where they are small, a block holds ``stack`` of them on end, over
-    which the window goes as over one, and the channels of ``groups`` of different weights one after the other.
+    over. Of the planes ``items`` have one weight. Where they are small, a block holds the channels of ``groups`` of
+    different weights one after the other, and ``stack`` items on end, pads and all, over which the window goes as over
+    one; such a stack then counts as one item and one plane.
     """
 
     planes: int
@@ -96,7 +97,8 @@ class Method(NamedTuple):
     With ``views``, a block had better be a view of the picture than a copy: the method reads it once. With ``fixed``, a
     lower tile would cost as much as a whole one. ``planar`` says whether values that lie side by side had better be
     planes of their own: then the method gets :meth:`Problem.apart`. With ``grouped``, a block may hold the channels of
-    several groups, one after the other, and ``weight`` and ``out`` the outputs of each.
+    several groups, one after the other, and ``weight`` and ``out`` the outputs of each. With ``mixes``, the rounding of
+    every number of a block reaches all results, so that it holds one item alone.
     """
 
     name: str
@@ -112,13 +114,14 @@ class Method(NamedTuple):
     fixed: bool = False
     planar: Callable[[Problem], bool] = lambda _problem: False
     grouped: bool = False
+    mixes: bool = False
 
-    def forms(self, problem: Problem, tiles: int = 1) -> list["Problem"]:
+    def forms(self, problem: Problem, shares: int = 1) -> list["Problem"]:
         """The forms in which the method may get a problem: with each plane by itself, and with small ones together,
-        but with ``tiles`` left at least."""
-        if problem.pitch > 1 and problem.planes == 1 and self.planar(problem):
+        but with as many blocks left as there are to be ``shares``."""
+        if problem.pitch > 1 and problem.planes == 1 and self.planar(problem):  # of several, items are an axis already
             problem = problem.apart()
-        room = min(self._room(problem), problem.planes // tiles)
+        room = min(self._room(problem), problem.planes // shares)
         if room < 2:
             return [problem]
         stack = share_out(problem.items, room)
@@ -128,11 +131,11 @@ class Method(NamedTuple):
 
     def _room(self, problem: Problem) -> int:
         """For how many planes there is room in a tile, if they are small."""
-        (height, width), pace = problem.window.output, problem.window.pace
-        if problem.planes < 2 or pace > MOST_IN_VAIN * height:
+        height, pace = problem.window.output[0], problem.window.pace
+        if self.mixes or problem.planes < 2 or pace > MOST_IN_VAIN * height:
             return 1
-        rows, columns = self.tile(problem.stacked(problem.planes))
-        return (rows - height) // pace + 1 if columns >= width else 1
+        rows, _ = self.tile(problem.stacked(problem.planes))
+        return (rows - height) // pace + 1
 
 
 def remembered(look: Callable[[Array, *Ts], T]) -> Callable[[Array, *Ts], T]:

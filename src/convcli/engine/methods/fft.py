@@ -170,4 +170,6 @@ def even(block: Array) -> bool:
     return bool(energies.max() <= limit or max(block.max(), -block.min()) ** 2 <= limit)
 
 
-METHOD = Method("fft", bind, refuses, tile, cost, calls, memory, suits=even, dtype=rounded_dtype, fixed=True)
+METHOD = Method(
+    "fft", bind, refuses, tile, cost, calls, memory, suits=even, dtype=rounded_dtype, fixed=True, mixes=True
+)
