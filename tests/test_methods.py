@@ -1066,6 +1066,7 @@ def test_enough_stacks_are_left_for_threads(monkeypatch):
     asked = Correlation(x[..., None], weight, shapes.conv_window((16, 16), (3, 3))).problem()
     assert row_gemm.METHOD.forms(asked)[-1].stack == 101
     shared = []
+    monkeypatch.setattr(correlate, "WORTH_THREADS", 0)
     monkeypatch.setattr(correlate, "share", lambda run, tiles, threads: shared.append((run, tiles, threads)))
     convcli.conv2d(x, weight, threads=2, method="row-gemm")
     ((run, tiles, threads),) = shared
