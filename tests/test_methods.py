@@ -1141,10 +1141,12 @@ def test_how_many_planes_are_together(method, items, groups, size, tiles, expect
         assert method.METHOD.memory(form) <= {im2col: 1.1, row_gemm: 5}[method] * 2**20
 
 
-def test_planes_are_not_together_where_most_would_be_in_vain():
-    window = shapes.conv_window((64, 64), (50, 3))  # 15 rows of output, each 49 above the next plane's
+@pytest.mark.parametrize(("height", "width", "stack"), [(51, 2000, 1), (51, 4, 9)])
+def test_planes_are_together_where_little_is_in_vain(height, width, stack):
+    """Two rows of output, and 49 in vain to the next plane's: worth it where a plane's are soon made."""
+    window = shapes.conv_window((height, width), (50, 3))
     asked = problem.Problem(9, 1, 1, 1, window, "float32", 150, 0, False, None, 9)
-    assert row_gemm.METHOD.forms(asked) == [asked]
+    assert plan.cheapest_form(row_gemm.METHOD, asked).stack == stack
 
 
 def test_planes_are_together_where_that_is_estimated_to_cost_less():

@@ -73,7 +73,6 @@ class Problem(NamedTuple):
 
 
 MOST_VALUES = 1 << 20  # of a block
-MOST_IN_VAIN = 2  # times as many rows of output as are wanted may planes on end have
 REMEMBERED_BYTES = 1 << 14  # of a weight
 ROUNDED = 1 << 40  # sums of integers below this err in float64 by far less than the half that rounding forgives
 LARGEST_SUM = 1e18  # of an output's weights: below it no part of a sum of modest numbers overflows
@@ -131,11 +130,10 @@ class Method(NamedTuple):
 
     def _room(self, problem: Problem) -> int:
         """For how many planes there is room in a tile, if they are small."""
-        height, pace = problem.window.output[0], problem.window.pace
-        if self.mixes or problem.planes < 2 or pace > MOST_IN_VAIN * height:
+        if self.mixes or problem.planes < 2:
             return 1
         rows, _ = self.tile(problem.stacked(problem.planes))
-        return (rows - height) // pace + 1
+        return (rows - problem.window.output[0]) // problem.window.pace + 1
 
 
 def remembered(look: Callable[[Array, *Ts], T]) -> Callable[[Array, *Ts], T]:
