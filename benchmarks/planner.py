@@ -5,8 +5,8 @@
 ``regret`` draws 200 problems log-uniformly (sizes, kernels, channels, dtypes, strides; seed 0), runs every method that
 can do them on one thread, in turn, and prints quantiles of time(auto) / min(all methods), each the minimum of
 interleaved medians of five. ``fit`` draws others, and prints the constants of ``src/convcli/engine/costs.py``, those
-for this machine's BLAS, that make the estimates come nearest to the times. An estimate is linear in the constants, so
-that the work a constant stands for is the estimate with that constant 1 and the others 0; the fit is non-negative least
+for this machine's BLAS, that make the estimates come nearest to the times. A price is linear in the constants, so
+that the work a constant stands for is the price with that constant 1 and the others 0; the fit is non-negative least
 squares of relative errors. Let nothing else run meanwhile.
 """
 
@@ -25,7 +25,7 @@ from convcli.engine.conv import as_bias
 from convcli.engine.correlate import Correlation, correlate
 from convcli.engine.costs import COSTS
 from convcli.engine.methods import METHODS
-from convcli.engine.plan import estimate, make_plan
+from convcli.engine.plan import cheapest_form, make_plan, price
 from convcli.engine.problem import Problem
 from convcli.engine.shapes import conv_window
 from convcli.engine.store import Store
@@ -114,10 +114,10 @@ def fit(count: int = 250) -> None:
 
 def _unit(names: list[str], one: str, method: str, problem: Problem) -> float:
     """The work that constant ``one`` stands for."""
-    before = dict(COSTS)
+    before, form = dict(COSTS), cheapest_form(METHODS[method], problem)  # the one that ran
     COSTS.update({name: float(name == one) for name in names})
     try:
-        return estimate(METHODS[method], problem)
+        return price(METHODS[method], problem, form)
     finally:
         COSTS.update(before)
 

@@ -1041,8 +1041,8 @@ def test_small_planes_are_done_together(
     assert together[-1].groups == (groups if method == "im2col" else 1)
     pairs = {name: (value, value) for name, value in options.items() if name != "padding" and np.ndim(value) == 0}
     with np.errstate(invalid="ignore"):
-        items = [oracle.layer(one, weights, bias, groups, boundary=boundary, **(options | pairs)) for one in x * 1.0]
-    assert_near(got, np.stack(items), 256 * np.abs(weights).sum())
+        want = [oracle.layer(one, weights, bias, groups, boundary=boundary, **(options | pairs)) for one in x * 1.0]
+    assert_near(got, np.stack(want), 256 * np.abs(weights).sum())
 
 
 @each_method

@@ -13,6 +13,11 @@ from convcli.errors import ConvcliError
 RNG = np.random.default_rng(3)
 NINE = np.arange(9).reshape(3, 3)
 SIXTEEN = np.arange(1, 17).reshape(4, 4)
+WALKS = {
+    "size": st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    "kernel": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    "stride": st.tuples(st.integers(1, 5), st.integers(1, 5)),
+}
 
 
 def test_pools_of_the_text():
@@ -37,9 +42,7 @@ def test_pads_of_a_maximum_never_win():
 
 
 @given(
-    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
-    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    stride=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    **WALKS,
     dilation=st.integers(1, 2),
     ceil=st.booleans(),
     count_pads=st.booleans(),
@@ -64,9 +67,7 @@ def test_against_plain_loops(size, kernel, stride, dilation, ceil, count_pads, h
 
 
 @given(
-    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    stride=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    **WALKS,
     dilation=st.integers(1, 3),
     ceil=st.booleans(),
     dtype=st.sampled_from([">i2", np.uint8, np.float32]),

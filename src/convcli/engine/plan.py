@@ -69,23 +69,24 @@ def _plan(problem: Problem, method: str) -> Plan:
 
 def estimate(method: Method, problem: Problem) -> float:
     """Seconds on one thread: the method's own work, and what every tile costs besides."""
-    return COSTS["start"] + _work(method, problem, cheapest_form(method, problem))
+    return price(method, problem, cheapest_form(method, problem))
 
 
 @lru_cache(maxsize=512)
 def cheapest_form(method: Method, problem: Problem, shares: int = 1) -> Problem:
-    """That of the forms in which a method may get a problem, if there are to be so many ``shares``."""
+    """Of the forms in which a method may get a problem, if there are to be so many ``shares``, that of least price."""
     forms = method.forms(problem, shares)
-    return min(forms, key=partial(_work, method, problem)) if len(forms) > 1 else forms[0]
+    return min(forms, key=partial(price, method, problem)) if len(forms) > 1 else forms[0]
 
 
-def _work(method: Method, problem: Problem, form: Problem) -> float:
+def price(method: Method, problem: Problem, form: Problem) -> float:
+    """The estimate for one of the forms; linear in the constants."""
     strided = COSTS["copy.strided"] if form.pitch < problem.pitch else 0.0
     tile, size = method.tile(form), np.dtype(method.dtype(form)).itemsize
     block = block_values(form, tile) * size * (COSTS["tile.cell"] + strided)
     store = form.values * size * (COSTS["tile.result"] + strided)
     calls = COSTS["tile.call"] + method.calls(form) * COSTS["numpy.call"]
-    return method.cost(form) + store + count_tiles(form, tile) * (block + calls)
+    return COSTS["start"] + method.cost(form) + store + count_tiles(form, tile) * (block + calls)
 
 
 def working_memory(method: Method, problem: Problem) -> int:

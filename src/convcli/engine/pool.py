@@ -67,13 +67,9 @@ def max_pool2d(
     With ``return_indices`` also an int64 array of each winner's flat index into H*W, the first of equals, as PyTorch
     counts. Raises ConvcliError for arguments that can't be, ShapeError for a window that doesn't fit.
     """
-    values = _pool(x, size, Reduce.MAX, stride, padding, dilation, ceil_mode)
-    if not return_indices:
-        return values
-    array = as_cells(x, "x", tuple(range(2, 65)))
-    window = pool_window(array.shape[-2:], size, padding=padding, stride=stride, dilation=dilation, ceil=ceil_mode)
-    planes = array.reshape(-1, *window.size), values.reshape(-1, *window.output)
-    return values, _winners(*planes, window).reshape(values.shape)
+    ask = _asked(x, size, Reduce.MAX, stride, padding, dilation, ceil_mode)
+    values = _pooled(x, ask)
+    return (values, _winners(ask, values)) if return_indices else values
 
 
 def min_pool2d(
@@ -86,7 +82,7 @@ def min_pool2d(
     ceil_mode: bool = False,
 ) -> Array:
     """The least value of each window, as :func:`max_pool2d` the greatest."""
-    return _pool(x, size, Reduce.MIN, stride, padding, dilation, ceil_mode)
+    return _pooled(x, _asked(x, size, Reduce.MIN, stride, padding, dilation, ceil_mode))
 
 
 def avg_pool2d(
@@ -103,7 +99,7 @@ def avg_pool2d(
     Pads are zeros that count as cells, as in PyTorch, unless ``count_include_pad`` is off; cells beyond the pads,
     which ``ceil_mode`` can reach, never count.
     """
-    return _pool(x, size, Reduce.AVG, stride, padding, 1, ceil_mode, count_include_pad)
+    return _pooled(x, _asked(x, size, Reduce.AVG, stride, padding, 1, ceil_mode, count_include_pad))
 
 
 def lp_pool2d(
@@ -117,17 +113,17 @@ def lp_pool2d(
     """``(sum |x|^p)^(1/p)`` over each window: the norm of the sum, not of the mean."""
     if not hasattr(p, "__float__") or not 0 < float(p) < np.inf:
         raise ConvcliError(f"p must be a positive number, not {p!r}")
-    return _pool(x, size, Reduce.AVG, stride, padding, 1, False, power=float(p))
+    return _pooled(x, _asked(x, size, Reduce.AVG, stride, padding, 1, False, power=float(p)))
 
 
 def global_max_pool2d(x: ArrayLike) -> Array:
     """The greatest value of each picture: ``(..., H, W)`` to ``(..., 1, 1)``."""
-    return _pool(x, _whole(x), Reduce.MAX, None, 0, 1, False)
+    return _pooled(x, _asked(x, _whole(x), Reduce.MAX, None, 0, 1, False))
 
 
 def global_avg_pool2d(x: ArrayLike) -> Array:
     """The mean of each picture: ``(..., H, W)`` to ``(..., 1, 1)``."""
-    return _pool(x, _whole(x), Reduce.AVG, None, 0, 1, False)
+    return _pooled(x, _asked(x, _whole(x), Reduce.AVG, None, 0, 1, False))
 
 
 def pool(ask: Pooling, store: Store, *, threads: int | None = None) -> None:
@@ -195,7 +191,7 @@ def _shortened(counts: Array) -> Array:
     return counts[:1] if counts.min() == counts.max() else counts
 
 
-def _pool(
+def _asked(
     x: ArrayLike,
     size: PairLike,
     reduce: Reduce,
@@ -205,24 +201,30 @@ def _pool(
     ceil: bool,
     count_pads: bool = True,
     power: float | None = None,
-) -> Array:
+) -> Pooling:
+    """The arguments of a door, checked and brought to one form, all planes as the channels of one item."""
     array = as_cells(x, "x", tuple(range(2, 65)))
     window = pool_window(array.shape[-2:], size, padding=padding, stride=stride, dilation=dilation, ceil=ceil)
     cells = array.reshape(1, -1, *array.shape[-2:], 1) if array.size else np.empty((0, 1, *window.size, 1), array.dtype)
-    ask = Pooling(cells, window, reduce, count_pads, power)
-    out = empty_result(ask.shape, ask.dtype)
+    return Pooling(cells, window, reduce, count_pads, power)
+
+
+def _pooled(x: ArrayLike, ask: Pooling) -> Array:
+    """The result as the caller of a door expects it for ``x``."""
+    array, out = np.asarray(x), empty_result(ask.shape, ask.dtype)
     pool(ask, Store(out))
-    result = out.reshape(array.shape[:-2] + window.output)
-    return result.view(bool) if np.asarray(x).dtype == bool and reduce is not Reduce.AVG else result
+    result = out.reshape(array.shape[:-2] + ask.window.output)
+    return result.view(bool) if array.dtype == bool and ask.reduce is not Reduce.AVG else result
 
 
-def _winners(planes: Array, values: Array, window: Window) -> Array:
-    """The flat indices at which the maxima ``values`` ``(L, H', W')`` of ``(L, H, W)`` stand, as int64."""
-    indices = np.empty(values.shape, np.int64)
-    height, width = window.output
+def _winners(ask: Pooling, values: Array) -> Array:
+    """The flat indices into H*W at which the maxima ``values`` ``(..., H', W')`` stand, as int64."""
+    (height, width), indices = ask.window.output, np.empty(values.shape, np.int64)
+    planes = ask.cells.reshape(-1, *ask.window.size)
+    best, found = (array.reshape(-1, height, width) for array in (values, indices))
     tiles = _tiles(len(planes), height, width * indices.itemsize, BLOCK_BYTES)
     workers = check_threads(None) if planes.size > WORTH_A_THREAD else 1
-    share(partial(_find_winners, planes, values, window, indices), tiles, workers)
+    share(partial(_find_winners, planes, best, ask.window, found), tiles, workers)
     return indices
 
 

@@ -30,6 +30,7 @@ from convcli.engine.problem import (
     line_energies,
     refuses_rounding,
     rounded_dtype,
+    share_out,
 )
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
@@ -104,7 +105,7 @@ def tile(problem: Problem) -> Pair:
     rows, columns = fit_tile(problem, BLOCK, ROWS)
     fitting = max(NARROWEST, VALUES // (PRODUCTS * problem.channels * problem.window.kernel[1] * problem.pitch))
     height, width = problem.window.output
-    return min(height, -(-rows // ROWS) * ROWS), -(-width // -(-width // min(columns, fitting)))
+    return min(height, -(-rows // ROWS) * ROWS), share_out(width, min(columns, fitting))
 
 
 def cost(problem: Problem) -> float:
