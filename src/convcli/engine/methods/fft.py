@@ -138,15 +138,14 @@ def tile(problem: Problem) -> Pair:
 
 
 def cost(problem: Problem) -> float:
-    """n log n for the transforms there and back, and the products."""
-    (height, width), tiles = sizes(problem), count_tiles(problem, outputs_of(problem))
-    values = height * width * problem.pitch * np.dtype(rounded_dtype(problem)).itemsize
-    step = log2(height * width) * COSTS["fft.step"]
+    """n log n for the transforms there and back, a start for each line, and the products."""
+    (height, width), tiles = sizes(problem), count_tiles(problem, outputs_of(problem)) * problem.pitch
+    values = height * width * np.dtype(rounded_dtype(problem)).itemsize
+    transform = values * log2(height * width) * COSTS["fft.step"] + (height + width // 2) * COSTS["fft.line"]
     pairs = problem.channels * problem.outputs
-    return values * (
-        tiles * ((problem.channels + problem.outputs) * step + pairs * COSTS["fft.product"])
-        + 2 * pairs * step / problem.pitch  # the weight's spectra, with their conjugates and scale
-    )
+    there_and_back = tiles * (problem.channels + problem.outputs) * transform
+    spectra = 2 * pairs * transform  # of the weight, with their conjugates and scale
+    return there_and_back + spectra + tiles * pairs * values * COSTS["fft.product"]
 
 
 def calls(problem: Problem) -> float:
