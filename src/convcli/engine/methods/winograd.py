@@ -110,13 +110,13 @@ def tile(problem: Problem) -> Pair:
 
 def cost(problem: Problem) -> float:
     """Six products for four rows, the sums before and after them, shifted copies, the kernel's sums, and the rest."""
-    columns, depth = tile(problem)[1], problem.channels * problem.window.kernel[1]
+    (rows, columns), depth = tile(problem), problem.channels * problem.window.kernel[1]
     size = np.dtype(rounded_dtype(problem)).itemsize
     length, pitch, stride = columns * problem.pitch, problem.pitch, problem.window.stride[1]
     height = problem.window.output[0]
     left_over = height % ROWS / height
     fours = (1 - left_over) * problem.values / (ROWS * problem.outputs * length)
-    together = fours_at_once(problem, columns)
+    together = min(fours_at_once(problem, columns), max(1, rows // ROWS))
     return (
         gemm_cost(PRODUCTS * fours / together, problem.outputs, depth, length * together, size)
         + gemm_cost(fours * problem.channels, PRODUCTS, PRODUCTS, length * stride, size)
