@@ -279,6 +279,40 @@ def test_one_large_pixel_changes_its_windows_only(method, value):
     assert np.abs(changed[outside]).max() < 1e-4
 
 
+@pytest.mark.parametrize("place", [np.s_[100:110, 100:110], np.s_[60:, 60:120], np.s_[:, 100:]])
+def test_an_area_of_large_pixels_changes_its_windows_only(place):
+    x, kernel = RNG.random((200, 200)).astype(np.float32), RNG.standard_normal((25, 25))
+    spoilt, held = x.copy(), np.zeros(x.shape)
+    spoilt[place], held[place] = -9999, 1
+    free = convcli.filter2d(held, np.ones((25, 25)), boundary="zero", method="im2col") == 0
+    got, clean = (convcli.filter2d(one, kernel, boundary="zero", method="fft") for one in (spoilt, x))
+    assert free.any()
+    assert np.abs(got - clean)[free].max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weight"),
+    [(np.float32, 1e39), (np.float64, np.longdouble("1e4000")), (np.float32, -1e300)],
+)
+def test_weights_beyond_the_dtype_of_the_sums_are_refused(dtype, weight):
+    x = np.ones((3, 3), dtype)
+    with pytest.raises(ConvcliError, match=r"weights and biases must be from -\S+ to \S+, for sums in float"):
+        convcli.filter2d(x, np.array([[weight]]))
+    with pytest.raises(ConvcliError, match="weights and biases must be"):
+        convcli.conv2d(x, [[1.0]], bias=weight)
+
+
+def test_weights_that_overflow_together_do_so_in_silence():
+    for x in (np.ones((1, 2)), np.ones((1, 2), np.int64), np.ones((1, 2), np.uint8)):
+        got = convcli.filter2d(x, [[1.7e308, 1.7e308, 0]], boundary="zero", dtype=float)
+        assert got.tolist() == [[1.7e308, np.inf]]
+
+
+def test_a_border_of_whole_numbers_is_exact():
+    x, left = np.zeros((1, 1), np.int64), ((0, 0), (1, 0))
+    assert convcli.filter2d(x, [[1, 0]], boundary=2**53 + 1, padding=left, dtype=np.int64) == 2**53 + 1
+
+
 def test_python_integers_meet_no_float_in_the_border():
     x = np.full((3, 3), 2**62 + 1)
     got = convcli.filter2d(x, [[0, 1, 0, 1, -1]], boundary="zero", dtype=np.int64)

@@ -173,6 +173,12 @@ def test_sums_beyond_floats_are_left_to_the_methods_of_integers(value, kernel, m
         assert call(method=method).ravel().tolist() == want
 
 
+def test_parts_of_a_kernel_keep_more_digits_than_a_float():
+    kernel = np.full((3, 3), 2**54 + 1)
+    kernel[0, 0] = 5  # a box and a rest
+    assert convcli.filter2d(np.ones((3, 3), np.int64), kernel, padding="valid", dtype=np.int64) == kernel.sum()
+
+
 @pytest.mark.parametrize(
     ("method", "x", "weight", "options", "words"),
     [
@@ -229,12 +235,22 @@ def cross(size, weight):
     return kernel
 
 
-@pytest.mark.parametrize("method", ["separable", "auto"])
-def test_whole_terms_that_cancel_are_exact_too(method):
+def test_whole_terms_that_cancel_are_exact_too():
     x, kernel = RNG.integers(60000, 65536, (300, 300), np.uint16), cross(15, 7)
-    got = attempt(functools.partial(convcli.conv2d, x, kernel), method)
-    if got is not None:
-        np.testing.assert_array_equal(got, convcli.conv2d(x, kernel, method="shift-add"))
+    with pytest.raises(ConvcliError, match=r"exactly$"):
+        convcli.conv2d(x, kernel, method="separable")
+    np.testing.assert_array_equal(convcli.conv2d(x, kernel), convcli.conv2d(x, kernel, method="shift-add"))
+
+
+@pytest.mark.parametrize("size", [3, 5, 7, 9])
+def test_ties_of_binary_fractions_stay_ties(size):
+    """A sum that ends in .5 is rounded to even, which it would not be if it came out a trifle above."""
+    x, kernel = RNG.integers(0, 256, (300, 300), np.uint8), convcli.kernel(f"binomial:{size}")
+    sums = convcli.filter2d(x.astype(float), kernel, padding="valid", method="im2col")
+    assert (sums % 1 == 0.5).any()
+    for method in ("separable", "auto"):
+        got = convcli.filter2d(x, kernel, padding="valid", dtype=np.uint8, method=method)
+        np.testing.assert_array_equal(got, np.rint(sums))
 
 
 @each_method
@@ -455,8 +471,10 @@ def either_blas(request, monkeypatch):
     for name, fitted in costs.FITTED.items():
         monkeypatch.setitem(costs.COSTS, name, fitted[request.param])
     plan._plan.cache_clear()
+    plan.cheapest_form.cache_clear()
     yield
     plan._plan.cache_clear()
+    plan.cheapest_form.cache_clear()
 
 
 @pytest.fixture
@@ -777,6 +795,15 @@ def test_rows_out_of_reach_have_no_say(place, value):
     free = oracle.layer(held, np.ones(weight.shape)) == 0
     got, clean = (convcli.conv2d(x, weight, method="winograd") for x in (spoilt, SPREAD))
     assert np.abs(got - clean)[free].max() < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_large_integers_out_of_reach_have_no_say(dtype):
+    x, weight = RNG.integers(0, 4, (64, 40, 30)).astype(dtype), RNG.standard_normal((4, 64, 3, 3))
+    spoilt = x.copy()
+    spoilt[:, 20] = -32768
+    got, clean = (convcli.conv2d(one, weight, method="winograd", padding=1) for one in (spoilt, x))
+    np.testing.assert_allclose(np.delete(got, range(19, 22), 1), np.delete(clean, range(19, 22), 1), atol=1e-3)
 
 
 def test_rows_are_alike_but_for_zeros():

@@ -17,6 +17,7 @@ from convcli.engine.scratch import Scratch, borrowed_scratch
 from convcli.engine.shapes import Pair, Window
 from convcli.engine.store import ANY_NUMBER, Span, Store
 from convcli.engine.threads import check_threads, share
+from convcli.errors import ConvcliError
 from convcli.words import AUTO, Boundary, Combine
 
 Array = NDArray[Any]
@@ -84,6 +85,7 @@ class Correlation(NamedTuple):
         additions, rank, uniform = _facts(weight, smallest_dtype(problem), bound is not None)
         return problem._replace(additions=additions // self.groups, rank=rank, uniform=uniform)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def span(self) -> Span | None:
         """How small and large a result can be, as far as the dtype of the cells tells; None if it can be NaN."""
         if self.cells.dtype.kind == "f":
@@ -151,6 +153,7 @@ class _Run:
         self.cells = ask.cells.reshape(items, ask.groups, problem.channels, *cell)
         self.weights = _cast(ask.weight, self.dtype).reshape(ask.groups, problem.outputs, *ask.weight.shape[1:])
         self.runners = self._bind(method)
+        self.harmless = problem.bound is not None or ask.cells.dtype.itemsize == 1  # whatever the pixels are
         self.bias = None if ask.bias is None else _cast(ask.bias, self.dtype).reshape(ask.groups, -1, 1, 1, 1)
         span = ask.span()
         self.span = ANY_NUMBER if span and ask.combine else span
@@ -239,7 +242,7 @@ class _Run:
         place = items, slice(groups.start * results, groups.stop * results), rows, columns
         shape = together * problem.outputs, on_end * pace, width, problem.pitch
         out = self.store.array[place][0] if self.direct else scratch("out", shape, self.dtype)
-        runners = self.runners if cells.dtype.kind != "f" or self.method.suits(block) else self.strict_runners
+        runners = self.runners if self.harmless or self.method.suits(block) else self.strict_runners
         runners[groups.start // problem.groups](block, out[:, : (on_end - 1) * pace + height], scratch)
 
         found = out.reshape(together, problem.outputs, on_end, pace, width, problem.pitch)[:, :, :, :height]
@@ -295,8 +298,15 @@ def _peak(cells: Array) -> int:
 
 
 def _cast(weight: Array, dtype: np.dtype[Any]) -> Array:
-    """The weight in the problem's dtype; Python integers where not even int64 holds the sums."""
+    """Weights in the problem's dtype; Python integers where not even int64 holds the sums.
+
+    Raises ConvcliError for numbers that a float's dtype does not hold.
+    """
     if dtype.kind == "O":
         return np.array([int(one) for one in weight.flat], object).reshape(weight.shape)
     with np.errstate(over="ignore"):
-        return weight.astype(dtype, copy=False)
+        cast = weight.astype(dtype, copy=False)
+    if cast.dtype.kind == "f" and not np.isfinite(cast).all():
+        most = np.finfo(cast.dtype).max
+        raise ConvcliError(f"weights and biases must be from -{most:.2g} to {most:.2g}, for sums in {cast.dtype}")
+    return cast

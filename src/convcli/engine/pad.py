@@ -1,6 +1,7 @@
 """The border: which picture cell stands at which place of the padded picture, fetched tile by tile."""
 
 from functools import lru_cache
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ _FILL = -1  # stands in a source index where the border is a number, not a cell
 
 
 def parse_boundary(value: BoundaryLike) -> Boundary | float:
-    """A boundary word, an alias of one, or a finite number."""
+    """A boundary word, an alias of one, or a finite number, a whole one as an int, which no float may hold."""
     if isinstance(value, str):
         try:
             return BOUNDARY_ALIASES.get(value) or Boundary(value)
@@ -36,9 +37,11 @@ def parse_boundary(value: BoundaryLike) -> Boundary | float:
         number = float(value)
     except (TypeError, ValueError):
         raise ConvcliError(f"boundary must be a word or a number, not {value!r}") from None
+    except OverflowError:
+        number = np.inf
     if not np.isfinite(number):
-        raise ConvcliError(f"boundary must be a finite number, not {value!r}")
-    return number
+        raise ConvcliError(f"boundary must be a finite number that float64 holds, not {value!r}")
+    return index(value) if hasattr(value, "__index__") else number
 
 
 def source_index(n: int, before: int, after: int, boundary: Boundary | float) -> NDArray[np.intp]:
@@ -46,8 +49,8 @@ def source_index(n: int, before: int, after: int, boundary: Boundary | float) ->
 
     ``np.pad`` on the indices themselves, so that a border wider than the picture goes on exactly as it does there.
     """
-    index = _known_index if before + n + after <= REMEMBERED_PLACES else _padded_index
-    return index(n, before, after, boundary)
+    known = _known_index if before + n + after <= REMEMBERED_PLACES else _padded_index
+    return known(n, before, after, boundary)
 
 
 def _padded_index(n: int, before: int, after: int, boundary: Boundary | float) -> NDArray[np.intp]:

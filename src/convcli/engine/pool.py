@@ -111,9 +111,13 @@ def lp_pool2d(
     padding: PaddingLike = 0,
 ) -> Array:
     """``(sum |x|^p)^(1/p)`` over each window: the norm of the sum, not of the mean."""
-    if not hasattr(p, "__float__") or not 0 < float(p) < np.inf:
+    try:
+        power = float(p) if hasattr(p, "__float__") else np.nan
+    except (TypeError, OverflowError):  # an array, or an int that no float holds
+        power = np.nan
+    if not 0 < power < np.inf:
         raise ConvcliError(f"p must be a positive number, not {p!r}")
-    return _pooled(x, _asked(x, size, Reduce.AVG, stride, padding, 1, False, power=float(p)))
+    return _pooled(x, _asked(x, size, Reduce.AVG, stride, padding, 1, False, power=power))
 
 
 def global_max_pool2d(x: ArrayLike) -> Array:

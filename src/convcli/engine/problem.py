@@ -90,8 +90,9 @@ class Method(NamedTuple):
 
     ``refuses`` says in a clause why a problem can't be done, or nothing; ``cost`` estimates the seconds of its work on
     one thread, ``calls`` how often it calls NumPy for a tile, and ``memory`` the bytes a thread works in besides block
-    and out. A block of floats that does not ``suit`` a method is left to one that suits all: a NaN or an Inf would
-    reach outputs whose window does not hold it, or a product of one with 0 would be left out.
+    and out. A block that does not ``suit`` a method is left to one that suits all, unless sums are exact: a NaN, an Inf
+    or the rounding of a large number would reach outputs whose window does not hold it, or a product of one with 0
+    would be left out.
 
     With ``views``, a block had better be a view of the picture than a copy: the method reads it once. With ``fixed``, a
     lower tile would cost as much as a whole one. ``planar`` says whether values that lie side by side had better be
@@ -172,7 +173,8 @@ def rounded_dtype(problem: Problem) -> str:
 
 def enormous(weight: Array) -> bool:
     """Whether parts of an output's sum could overflow, ``weight`` having an output's numbers under each first index."""
-    return bool(np.abs(weight).reshape(len(weight), -1).sum(axis=1).max() > LARGEST_SUM)
+    with np.errstate(over="ignore"):
+        return bool(np.abs(weight).reshape(len(weight), -1).sum(axis=1).max() > LARGEST_SUM)
 
 
 def line_energies(block: Array) -> Array:

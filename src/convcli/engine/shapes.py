@@ -60,7 +60,10 @@ def as_pair(value: PairLike, name: str, minimum: int = 1, maximum: int = MAX_STE
     """``3`` or ``(3, 5)`` as a checked pair."""
     value = _plain(value)
     try:
-        pair = tuple(map(index, value)) if isinstance(value, Iterable) else (index(value),) * 2
+        if isinstance(value, Iterable) and not isinstance(value, bytes):  # those are numbers, too
+            pair = tuple(map(index, value))
+        else:
+            pair = (index(value),) * 2  # type: ignore[arg-type]
     except TypeError:
         raise ConvcliError(f"{name} must be a whole number or two (height, width), not {value!r}") from None
     if len(pair) != 2:

@@ -29,8 +29,9 @@ from convcli.engine.shapes import Pair
 
 VALUES = 1 << 19  # of a block
 ROWS = 128  # of it at least: products with columns gain from many
-MOST_TERMS = 16
-LONG = 24  # columns of a kernel
+MOST_TERMS = 16  # with more of them another method is faster as a rule
+LONG = 24  # columns from a kernel's first tap to its last above which a band for each value of a pixel is faster
+FINEST = 2.0**-16  # of binary fractions: sums of finer ones with 8 bits would not be exact in float32
 Term = tuple[Array, Array]  # a column (kh,) and a row (kw,)
 
 
@@ -39,20 +40,21 @@ def terms(kernel: Array, most: int = MOST_TERMS) -> list[Term] | None:
 
     Cross approximation with full pivoting (Gaussian elimination, in other words): the greatest number that is left
     names the next column and row, until what is left all over is no more than the kernel's own rounding. A single
-    product of whole numbers comes out in whole numbers.
+    product of whole numbers comes out in whole numbers, and one of binary fractions in such fractions and whole
+    numbers, which leave ties ties: a 5x5 binomial filter has 256ths.
     """
     left = kernel.astype(np.float64)
     found: list[Term] = []
-    whole = bool((left == np.rint(left)).all())
+    unit = next((one for one in (1.0, FINEST) if (left / one == np.rint(left / one)).all()), 0.0)
     rounding = 4 * float(np.finfo(kernel.dtype).eps * np.abs(left).sum())
-    enough = min(rounding, 0.5) if whole else rounding
+    enough = min(rounding, unit / 2) if unit else rounding
     while np.abs(left).sum() > enough:
         if len(found) == most:
             return None
         i, j = np.unravel_index(np.abs(left).argmax(), left.shape)
         row, divisor = left[i].copy(), left[i, j]
-        if whole and not found:
-            row /= gcd(*(int(one) for one in row))
+        if unit and not found:
+            row /= unit * gcd(*(int(one) for one in row / unit))
             divisor = row[j]
         column = left[:, j] / divisor
         found.append((column, row))
