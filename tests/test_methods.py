@@ -470,11 +470,12 @@ def either_blas(request, monkeypatch):
         monkeypatch.setattr(module, "copies", lambda: request.param)
     for name, fitted in costs.FITTED.items():
         monkeypatch.setitem(costs.COSTS, name, fitted[request.param])
-    plan._plan.cache_clear()
-    plan.cheapest_form.cache_clear()
+    remembered = plan._plan, plan.estimate, plan.cheapest_form
+    for answer in remembered:
+        answer.cache_clear()
     yield
-    plan._plan.cache_clear()
-    plan.cheapest_form.cache_clear()
+    for answer in remembered:
+        answer.cache_clear()
 
 
 @pytest.fixture
@@ -1436,6 +1437,24 @@ def test_threads_start_apart_and_go_where_they_like_afterwards(placed):
     assert placed.index((main, helper, allowed - mine)) < placed.index((main, 0, mine))
 
 
+def test_helpers_are_let_go_that_had_nothing_to_do(placed):
+    """Here since another job keeps them busy, all the while that this one lasts."""
+    allowed, count, done = os.sched_getaffinity(0), sharing._most_helpers(), threading.Event()
+    (helpers, ids), busy = sharing._helpers(), threading.Barrier(count + 1)
+
+    def wait(tasks):
+        busy.wait(10)
+        done.wait(10)
+
+    keeping = [helpers.submit(wait, ()) for _ in range(count)]
+    busy.wait(10)
+    sharing.share(deque, range(4), 2)
+    assert {one: os.sched_getaffinity(one) for one in ids} == dict.fromkeys(ids, allowed)
+    done.set()
+    for one in keeping:
+        one.result(10)
+
+
 def test_long_work_is_not_held_where_it_began(placed, monkeypatch):
     monkeypatch.setattr(sharing, "APART", 0)
     allowed, seen, barrier = os.sched_getaffinity(0), [], threading.Barrier(2)
@@ -1806,6 +1825,33 @@ def test_a_process_that_forks_leaves_its_threads_behind():
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_amid_work_leaves_the_child_blas_as_it_was():
+    """Also where another thread was about to hold BLAS to one thread, or to let go of it."""
+    before = sharing._blas_controller().info()
+    held, done = threading.Event(), threading.Event()
+
+    def work(tasks):
+        held.set()
+        done.wait(10)
+
+    other = threading.Thread(target=sharing.share, args=(work, range(1), 1))
+    other.start()
+    held.wait(10)
+    with sharing.single_blas._lock:
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            got = sharing.single_blas._holders, sharing.single_blas._lock.acquire(timeout=2)
+            status = 3 if got == (0, True) and sharing._blas_controller().info() == before else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    done.set()
+    other.join()
 
 
 def test_a_small_weight_is_looked_at_once_and_a_large_one_is_not_kept():

@@ -18,7 +18,8 @@ FEW = 3  # rows of a matrix that take less time one by one than the copy of what
 def copies() -> bool:
     """Whether BLAS copies small matrices, too, before it multiplies them, all but a vector times a matrix.
 
-    A guess: OpenBLAS on x86 does where there is no AVX-512, of which NumPy tells, for it would find maxima with that.
+    A guess, since BLAS can't be asked: OpenBLAS on x86 spares itself the copy in its AVX-512 kernels alone, and where
+    there is AVX-512, NumPy's own ``maximum`` uses it.
     """
     from numpy.lib.introspect import opt_func_info
 
@@ -26,7 +27,7 @@ def copies() -> bool:
     return not any(name in target["current"] for target in targets for name in AVX512)
 
 
-def as_vectors(rows: float) -> bool:
+def as_vectors(rows: int) -> bool:
     """Whether a matrix of so many rows is multiplied row by row."""
     return rows == 1 or (rows <= FEW and copies())
 
@@ -49,10 +50,10 @@ def multiply(matrix: Array, cells: Array, out: Array) -> None:
         return
     count = -(-width // most)
     size = -(-width // (count * PIECE)) * PIECE  # as equal as can be, lest the rest be a sliver
-    rest = width // size * size
-    np.matmul(matrix[..., None, :, :], _pieces(cells[..., :rest], size), out=_pieces(out[..., :rest], size))
-    if rest < width:
-        np.matmul(matrix, cells[..., rest:], out=out[..., rest:])
+    whole = width // size * size
+    np.matmul(matrix[..., None, :, :], _pieces(cells[..., :whole], size), out=_pieces(out[..., :whole], size))
+    if whole < width:
+        np.matmul(matrix, cells[..., whole:], out=out[..., whole:])
 
 
 def _pieces(matrices: Array, size: int) -> Array:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convcli.engine.methods import METHODS, row_gemm, separable, shift_add
 from convcli.engine.pad import Border
-from convcli.engine.plan import Plan, cheapest_form, make_plan
+from convcli.engine.plan import Plan, cheapest_form, estimate, make_plan
 from convcli.engine.problem import Method, Problem, Runner, remembered, smallest_dtype
 from convcli.engine.scratch import Scratch, borrowed_scratch
 from convcli.engine.shapes import Pair, Window
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 FLOAT32_EXACT, FLOAT64_EXACT, INT64_EXACT = 2**24, 2**53, 2**63  # integers below these are held exactly
 WORTH_THREADS = 1.3e-3  # seconds of estimated work below which waiting for each other costs threads more than they save
-LEAST_SHARES, SHARE = 4, 2.5e-3  # for threads to find: two for twice so many seconds of estimated work, but not fewer
+LEAST_SHARES, SHARE = 4, 2.5e-3  # tiles are cut for an even number of shares, each so many seconds of estimated work
 WORTH_SIDES = 1 << 21  # cells of a plane above which its sides may be tiles of their own
 SIDES = 16  # if they are less than this part of it
 SURELY_FINITE = 1e30  # a sum so far from overflow, in whatever order it is added up
@@ -128,8 +128,8 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
         plan = make_plan(problem, method)
     if 0 in ask.shape:
         return plan
-    seconds = next(one.seconds for one in plan.candidates if one.method == plan.method)
     chosen = METHODS[plan.method]
+    seconds = estimate(chosen, problem)
     shares = max(LEAST_SHARES, 2 * int(seconds / (2 * SHARE))) if seconds > WORTH_THREADS else 1
     form = cheapest_form(chosen, problem, shares)
     if form.pitch < problem.pitch:

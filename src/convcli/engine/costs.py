@@ -1,10 +1,10 @@
 """What a step of work costs, in seconds, on one thread.
 
 From ``benchmarks/planner.py fit``, November 2026: AMD EPYCs of family 25, NumPy 2.4 with OpenBLAS 0.3.31, one with
-AVX-512 (SkylakeX kernels) and one without (Haswell kernels, which copy what they multiply); a column is one machine's
-fit, also of what has nothing to do with BLAS. The one with AVX-512 is older than ``fft``, ``separable`` and
-``winograd`` as they are, and takes left and right matrices alike; its ``fft`` is the other's at nine tenths, as they
-were when both were fitted alike. Only their ratios matter to the planner; their seconds tell what is worth threads.
+AVX-512 (SkylakeX kernels) and one without (Haswell kernels, which copy what they multiply). A column is one machine's
+fit, also of what has nothing to do with BLAS. The one with AVX-512 was fitted before ``fft``, ``separable`` and
+``winograd`` became what they are: its ``gemm.left`` and ``gemm.right`` are one number, and its ``fft`` is nine tenths
+of the other column's, the ratio of earlier fits. Only ratios matter to the planner; seconds tell what is worth threads.
 """
 
 from convcli.engine.blas import as_vectors, copies
@@ -34,7 +34,7 @@ COSTS = {name: costs[copies()] for name, costs in FITTED.items()}
 VECTOR = 64  # bytes that BLAS multiplies at once
 
 
-def gemm_cost(calls: float, rows: float, depth: float, columns: float, itemsize: int) -> float:
+def gemm_cost(calls: float, rows: int, depth: int, columns: int, itemsize: int) -> float:
     """Seconds of ``calls`` products ``(rows, depth) @ (depth, columns)``; columns come in whole vectors."""
     lanes = VECTOR // itemsize
     across = -(-columns // lanes) * lanes

@@ -11,7 +11,7 @@ from convcli.engine.scratch import Scratch
 
 Array = NDArray[Any]
 
-APART, PIXELS_APART = 3, 8  # times as long as for neighbours NumPy takes for what a stride holds apart in a row, about
+APART, PIXELS_APART = 3, 8  # times as long NumPy takes for every n-th value of a row, or n-th pixel of several values
 LONG = 16  # cells from which NumPy's own reduction is faster than a pass for each
 Part = tuple[int, int]  # doublings, and its first cell in the window
 

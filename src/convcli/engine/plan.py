@@ -67,6 +67,7 @@ def _plan(problem: Problem, method: str) -> Plan:
     return Plan(problem, best.method, why, tuple(candidates))
 
 
+@lru_cache(maxsize=512)
 def estimate(method: Method, problem: Problem) -> float:
     """Seconds on one thread: the method's own work, and what every tile costs besides."""
     return price(method, problem, cheapest_form(method, problem))

@@ -210,16 +210,16 @@ def fit_tile(problem: Problem, values: int, rows: int = 1) -> Pair:
     """
     (height, width), (ky, kx) = problem.window.output, problem.window.effective
     (sy, sx), depth = problem.window.stride, problem.channels * problem.pitch
-    rows = min(height, max(rows, ky // (2 * sy)))
-    tall = (rows - 1) * sy + ky
+    least = min(height, max(rows, ky // (2 * sy)))
+    tall = (least - 1) * sy + ky
     values = max(values, min(MOST_VALUES, tall * 3 * kx * depth))
     columns = min(width, max(16, (values // (depth * tall) - kx) // sx + 1))
     columns = -(-width // max(1, round(width / columns)))  # no sliver at the end
     wide = (columns - 1) * sx + kx
-    tall = min(height, max(rows, (values // (depth * wide) - ky) // sy + 1))
-    count = -(-height // tall)
+    most = min(height, max(least, (values // (depth * wide) - ky) // sy + 1))
+    count = -(-height // most)
     count += count > 1 and problem.planes * count % 2
-    return max(rows, -(-height // count)), columns
+    return max(least, -(-height // count)), columns
 
 
 def block_values(problem: Problem, tile: Pair) -> int:

@@ -196,7 +196,8 @@ class Reach(NamedTuple):
 
     The recurrences are those of Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural
     Networks", Distill 2019: a layer of effective size k, stride s and front pad p adds (k - 1) * jump to the field,
-    multiplies the jump by s, and moves the centre of the first output by ((k - 1) / 2 - p) * jump.
+    multiplies the jump by s, and moves the centre of the first output by ((k - 1) / 2 - p) * jump. ``padding`` is the
+    front pads of all layers, in cells of the input.
     """
 
     field: Pair = (1, 1)

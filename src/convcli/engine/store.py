@@ -143,7 +143,7 @@ def cast_into(target: Array, values: Array, span: Span | None = None) -> None:
     inside = (
         span is not None and max(info.min, -FLOAT_EXACT) - 0.4 < span[0] and span[1] < min(info.max, FLOAT_EXACT) + 0.4
     )
-    if values.dtype.kind not in "fc":
+    if values.dtype.kind != "f":
         np.copyto(target, values if inside else np.clip(values, info.min, info.max), casting="unsafe")
         return
     np.rint(values, out=values)

@@ -72,8 +72,8 @@ def map_all(work: Callable[[T], R], tasks: Sequence[T], threads: int) -> Iterato
 
 
 def share(work: Callable[[Iterator[T]], None], tasks: Sequence[T], threads: int) -> None:
-    """``work`` in this and other threads, no more than there are cores, each taking the next few tasks as it gets to
-    them.
+    """``work`` in this and other threads, no more than there are cores (or two), each taking the next few tasks as it
+    gets to them.
 
     A few in a row while there are many, so that threads seldom write side by side: the first touch of a page of memory
     would cost both.
@@ -117,11 +117,8 @@ def _runs(tasks: Sequence[T], threads: int) -> list[Sequence[T]]:
 
 
 def _take(offer: Sequence[Callable[[Iterator[T]], None]], queue: Iterator[Sequence[T]], places: "_Places") -> None:
-    try:
-        for work in offer:
-            work(places.freed(queue))
-    finally:
-        places.free()
+    for work in offer:
+        work(places.freed(queue))
 
 
 def _most_helpers() -> int:
@@ -154,11 +151,12 @@ class _Places:
         here = _processor()
         self._here, self._allowed = {here}, set[int]() if here is None else os.sched_getaffinity(0)
         self._apart = self._here < self._allowed and _job.acquire(blocking=False)
-        self._until = time.monotonic() + APART
+        self._until, self._sent = time.monotonic() + APART, list[int]()
 
     def send(self, helpers: Sequence[int]) -> None:
         """Have helpers wake up elsewhere; before they are called."""
-        for helper in helpers:
+        self._sent = list(helpers)
+        for helper in self._sent:
             self._place(helper, self._allowed - self._here)
 
     def stay(self) -> None:
@@ -169,16 +167,13 @@ class _Places:
         """The tasks for the calling thread, which goes where it likes after a while."""
         for tasks in queue:
             if time.monotonic() > self._until:
-                self.free()
+                self._place(0, self._allowed)
             yield from tasks
 
-    def free(self) -> None:
-        """Let the calling thread go."""
-        self._place(0, self._allowed)
-
     def leave(self) -> None:
-        """The same, at the end of the caller's part."""
-        self.free()
+        """Let go of the caller and of every helper that was sent, also of those that had nothing to do."""
+        for thread in (0, *self._sent):
+            self._place(thread, self._allowed)
         if self._apart:
             _job.release()
 
@@ -205,10 +200,11 @@ def _c_library() -> Any:
 
 
 def _begin_anew() -> None:
-    """In a forked process, where helpers are no more, nor who held the lock."""
+    """In a forked process, where helpers are no more, nor who held a lock or a state."""
     _helpers.cache_clear()
     if _job.locked():
         _job.release()
+    single_blas.reset()
 
 
 if hasattr(os, "register_at_fork"):
@@ -223,6 +219,12 @@ class Shared:
 
     def __init__(self, take: Callable[[], Any], give: Callable[[Any], None]) -> None:
         self._take, self._give = take, give
+        self._lock, self._holders, self._before = threading.Lock(), 0, None
+
+    def reset(self) -> None:
+        """Give back what others took, who are no more."""
+        if self._holders:
+            self._give(self._before)
         self._lock, self._holders, self._before = threading.Lock(), 0, None
 
     def __enter__(self) -> None:

@@ -28,8 +28,8 @@ from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
 AT_ONCE = 1 << 21  # bytes transformed by one call
-PASSES = 16  # over a line in memory, as against the log2(n) of its transform
-CACHED = 320  # two dimensions of this length lie in cache, there and back
+PASSES = 16  # steps of a transform, of which a line has log2(n), that take as long as to fetch and lay down the line
+CACHED = 320  # a square of this side stays in cache, there and back
 BLOCK_BYTES = 1 << 23  # of a tile, unless the kernel needs more
 MOST_SPECTRA = 1 << 23  # values of the weight's spectra, 64 MB in complex64
 SIZES = sorted(

@@ -117,10 +117,12 @@ def bind_stacks(problem: Problem, weight: Array) -> Runner:
         matrix[number * outputs : (number + 1) * outputs, shift : shift + kh * depth] = kernels
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
-        if not finite(block, out, scratch, matrix, tall):  # each row met a 0 times a NaN under the other
-            finite(block, out, scratch, kernels, 1)
+        if not multiply_stacks(block, out, scratch, matrix, tall):
+            # Of two rows each met what the other sees, times 0, which is NaN for a NaN or an Inf.
+            multiply_stacks(block, out, scratch, kernels, 1)
 
-    def finite(block: Array, out: Array, scratch: Scratch, matrix: Array, tall: int) -> bool:
+    def multiply_stacks(block: Array, out: Array, scratch: Scratch, matrix: Array, tall: int) -> bool:
+        """The products; whether all are finite, as far as several rows are one."""
         _, rows, columns, pitch = out.shape
         plane, line, column, value = block.strides
         shape, length = (channels, kw, columns, pitch), columns * pitch
