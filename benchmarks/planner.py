@@ -3,11 +3,11 @@
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python benchmarks/planner.py regret|fit
 
 ``regret`` draws 200 problems log-uniformly (sizes, kernels, channels, dtypes, strides; seed 0), runs every method that
-can do them on one thread, in turn, and prints quantiles of time(auto) / min(all methods), each the minimum of
-interleaved medians of five. ``fit`` draws others, and prints the constants of ``src/convcli/engine/costs.py``, those
-for this machine's BLAS, that make the estimates come nearest to the times. A price is linear in the constants, so
-that the work a constant stands for is the price with that constant 1 and the others 0; the fit is non-negative least
-squares of relative errors. Let nothing else run meanwhile.
+can do them and is not hopeless on one thread, in turn, and prints quantiles of time(auto) / min(all methods), times
+being medians of five runs after one to warm up. ``fit`` draws others, and prints the constants of
+``src/convcli/engine/costs.py``, those for this machine's BLAS, that make the estimates come nearest to the times. A
+price is linear in the constants, so that the work a constant stands for is the price with that constant 1 and the
+others 0; the fit is non-negative least squares of relative errors. Let nothing else run meanwhile.
 """
 
 import os
@@ -21,7 +21,6 @@ import time
 import numpy as np
 from scipy.optimize import nnls
 
-from convcli.engine.conv import as_bias
 from convcli.engine.correlate import Correlation, correlate
 from convcli.engine.costs import COSTS
 from convcli.engine.methods import METHODS
@@ -31,7 +30,8 @@ from convcli.engine.shapes import conv_window
 from convcli.engine.store import Store
 
 LARGE = 500  # rows and columns at least of every second picture that constants are fitted to
-MOST_SECONDS = 0.3  # a method that is estimated to take longer, and ten times as long as the best, is not run
+MOST_SECONDS = 0.3  # a method that is estimated to take longer, and ten times as long as the best, is hopeless
+HOPELESS = 100  # as is any that is estimated to take so many times as long
 KINDS = ("dense", "dense", "dense", "uniform", "rank 1", "integers")
 
 
@@ -60,7 +60,7 @@ def draw(rng: np.random.Generator, smallest: int = 8) -> tuple[Correlation, np.d
     shape = (1, channels, height, width, pitch)
     cells = (rng.random(shape) * 255).astype(dtype)
     window = conv_window((height, width), kernel, padding="same", stride=stride)
-    return Correlation(cells, weight, window, bias=as_bias(0, outputs)), dtype
+    return Correlation(cells, weight, window), dtype
 
 
 def times(ask: Correlation, target: np.dtype, methods: list[str], runs: int) -> dict[str, float]:
@@ -79,7 +79,7 @@ def worth_running(problem: Problem) -> list[str]:
     """The methods that can do it, but for hopeless ones."""
     able = [one for one in make_plan(problem).candidates if not one.refused]
     best = min(one.seconds for one in able)
-    return [one.method for one in able if one.seconds < max(MOST_SECONDS, 10 * best) and one.seconds < 100 * best]
+    return [one.method for one in able if one.seconds < max(MOST_SECONDS, 10 * best) and one.seconds < HOPELESS * best]
 
 
 def regret(count: int = 200) -> None:
@@ -114,7 +114,7 @@ def fit(count: int = 250) -> None:
 
 def _unit(names: list[str], one: str, method: str, problem: Problem) -> float:
     """The work that constant ``one`` stands for."""
-    before, form = dict(COSTS), cheapest_form(METHODS[method], problem)  # the one that ran
+    before, form = dict(COSTS), cheapest_form(METHODS[method], problem)  # as a rule the one that ran
     COSTS.update({name: float(name == one) for name in names})
     try:
         return price(METHODS[method], problem, form)

@@ -156,6 +156,8 @@ def test_fft_refuses_a_weight_whose_spectra_fill_the_memory():
     assert "fft" in accepted(x, weight[:4])
     with pytest.raises(ConvcliError, match="'fft' can't do this: it would hold too many spectra"):
         convcli.plan_conv(x, weight, method="fft")
+    with pytest.raises(ConvcliError, match="would hold too many spectra"):  # of all groups, though few of each
+        convcli.plan_conv(x, RNG.random((4096, 16, 3, 3)), groups=16, method="fft")
 
 
 @pytest.mark.parametrize("value", [2**40, 2**62])  # sums within int64, and beyond it
@@ -1116,14 +1118,18 @@ def test_channels_under_one_kernel_are_done_together(together, weight, bias, sta
     x = RNG.integers(0, 256, (4, 9, 11)).astype(np.uint8)
     groups = 1 if weight is DENSE else 4
     got = convcli.conv2d(x, weight, bias, groups=groups, padding="same", method="row-gemm")
-    two = convcli.conv2d(np.stack([x, x]), weight, bias, groups=groups, padding="same", method="row-gemm")
-    np.testing.assert_array_equal(two, np.stack([got, got]))
+    assert together[-1].stack == stack
+    two = np.stack([x, x + 1])
+    spread = np.repeat(two, 2, axis=0)[::2]  # where items and channels are no one axis without a copy
+    for cells, items in ((two, 8), (spread, 2)):
+        both = convcli.conv2d(cells, weight, bias, groups=groups, padding="same", method="row-gemm")
+        np.testing.assert_array_equal(both[0], got)
+        assert together[-1].items * together[-1].stack == (items if stack == 4 else 2)
     kernels = [weight] * 4 if weight is DENSE else weight[:, 0]
     want = [oracle.correlate(one * 1.0, kernel, "same") for one, kernel in zip(x, kernels, strict=True)]
     np.testing.assert_array_equal(
         got, np.stack(want) + np.reshape([bias or 0] if np.ndim(bias) == 0 else bias, (-1, 1, 1))
     )
-    assert together[0].stack == stack
     assert convcli.plan_conv(x, weight, bias, groups=groups).problem.items == (4 if stack == 4 else 1)
 
 

@@ -60,14 +60,18 @@ class Correlation(NamedTuple):
         return self._replace(cells=cells, weight=weight, window=self.window.turned(), whole=None)
 
     def ungrouped(self) -> "Correlation":
-        """The same with the groups of a single item as items of their own, if one weight and bias is for all."""
-        if self.groups == 1 or len(self.cells) != 1:
+        """The same with groups as items of their own, if one weight and bias is for all of them.
+
+        Not where the channels of an item lie apart from the next one's, since that would take a copy.
+        """
+        channels, item = self.cells.shape[1], self.cells.strides
+        if self.groups == 1 or (len(self.cells) > 1 and item[0] != channels * item[1]):
             return self
         weights = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
         biases = None if self.bias is None else self.bias.reshape(self.groups, -1)
         if not (_alike(weights) and (biases is None or _alike(biases))):
             return self
-        cells = self.cells.reshape(self.groups, -1, *self.cells.shape[2:])
+        cells = self.cells.reshape(len(self.cells) * self.groups, -1, *self.cells.shape[2:])
         return self._replace(cells=cells, weight=weights[0], bias=None if biases is None else biases[0], groups=1)
 
     def apart(self) -> "Correlation":

@@ -43,6 +43,11 @@ class Problem(NamedTuple):
     groups: int = 1
 
     @property
+    def weights(self) -> int:
+        """How many weights there are, one for each group."""
+        return self.planes // max(1, self.items)
+
+    @property
     def values(self) -> int:
         """Numbers in the result."""
         return self.planes * self.outputs * prod(self.window.output) * self.pitch
@@ -125,7 +130,7 @@ class Method(NamedTuple):
         if room < 2:
             return [problem]
         stack = share_out(problem.items, room)
-        groups = share_out(problem.planes // problem.items, room // stack) if self.grouped else 1
+        groups = share_out(problem.weights, room // stack) if self.grouped else 1
         form = problem.stacked(stack)._replace(groups=groups)
         return [problem, form] if self.tile(form) == form.window.output else [problem]
 

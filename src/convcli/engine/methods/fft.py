@@ -6,7 +6,7 @@ through a casting buffer and makes it several times slower (NumPy 2.4, see docs/
 """
 
 from functools import lru_cache
-from math import isqrt, log2, prod, sqrt
+from math import isqrt, log2, sqrt
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -31,7 +31,7 @@ AT_ONCE = 1 << 21  # bytes transformed by one call
 PASSES = 16  # steps of a transform, of which a line has log2(n), that take as long as to fetch and lay down the line
 CACHED = 320  # a square of this side stays in cache, there and back
 BLOCK_BYTES = 1 << 23  # of a tile, unless the kernel needs more
-MOST_SPECTRA = 1 << 23  # values of the weight's spectra, 64 MB in complex64
+MOST_SPECTRA = 1 << 23  # complex numbers in the spectra of the weights of all groups, 64 MB in complex64
 SIZES = sorted(
     two * odd for two in (2**n for n in range(1, 16)) for odd in (1, 3, 5, 9, 15) if 8 <= two * odd <= 1 << 15
 )
@@ -127,7 +127,8 @@ def best_size(problem: Problem, axis: int) -> int:
 
 def refuses(problem: Problem) -> str | None:
     """Weights whose spectra would fill the memory, and integers that rounding would not restore."""
-    if problem.outputs * problem.channels * prod(sizes(problem)) > MOST_SPECTRA:
+    height, width = sizes(problem)
+    if problem.weights * problem.outputs * problem.channels * height * (width // 2 + 1) > MOST_SPECTRA:
         return "would hold too many spectra"
     return refuses_rounding(problem)
 
@@ -146,7 +147,7 @@ def cost(problem: Problem) -> float:
     transform = values * log2(height * width) * COSTS["fft.step"] + (height + width // 2) * COSTS["fft.line"]
     pairs = problem.channels * problem.outputs
     there_and_back = tiles * (problem.channels + problem.outputs) * transform
-    spectra = 2 * pairs * transform  # of the weight, with their conjugates and scale
+    spectra = 2 * problem.weights * pairs * transform  # with their conjugates and scale
     return there_and_back + spectra + tiles * pairs * values * COSTS["fft.product"]
 
 

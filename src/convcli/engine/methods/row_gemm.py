@@ -109,7 +109,7 @@ def bind_stacks(problem: Problem, weight: Array) -> Runner:
     """Stacks of shifted rows times the kernels."""
     down, sx, dx, tall = row_step(problem), problem.window.stride[1], problem.window.dilation[1], rows_at_once(problem)
     outputs, channels, kh, kw = weight.shape
-    depth, plain = channels * kw, sx == kw == 1 and (channels == 1 or kh == 1)
+    depth, plain = channels * kw, copied(problem) == 0
     kernels = weight.transpose(0, 2, 1, 3).reshape(outputs, kh * depth)
     matrix = np.zeros((tall * outputs, ((tall - 1) * down + kh) * depth), weight.dtype)
     for number in range(tall):
@@ -173,9 +173,10 @@ def responses(problem: Problem) -> int:
 
 def copied(problem: Problem) -> int:
     """Values laid anew for each output pixel, of a stack or of phases; of rows as they lie none."""
-    (_, kw), (_, sx) = problem.window.kernel, problem.window.stride
+    (kh, kw), (_, sx) = problem.window.kernel, problem.window.stride
     if stacked(problem):
-        return problem.channels * kw * row_step(problem)
+        as_they_lie = sx == kw == 1 and (problem.channels == 1 or kh == 1)
+        return 0 if as_they_lie else problem.channels * kw * row_step(problem)
     return sx * row_step(problem) if sx > 1 else 0
 
 
@@ -187,7 +188,7 @@ def rows_at_once(problem: Problem) -> int:
 def stretch(problem: Problem, columns: int) -> int:
     """Output rows at a time."""
     tall = rows_at_once(problem)
-    return max(1, STRETCH // (row_values(problem) * columns * problem.pitch * tall)) * tall
+    return max(1, STRETCH // (max(1, row_values(problem)) * columns * problem.pitch * tall)) * tall
 
 
 def row_values(problem: Problem) -> int:
@@ -212,7 +213,7 @@ def cost(problem: Problem) -> float:
         return gemm_cost(rows, taps * problem.outputs, kh * sx, length, size) + sums + phases
     down, step, tall = row_step(problem), stretch(problem, columns), rows_at_once(problem)
     again = ((step - 1) * down + kh) / (step * down)  # rows of stacks made anew for each stretch
-    stacks = 0 if kh == kw == sx == 1 else rows * length * copied(problem) * again
+    stacks = rows * length * copied(problem) * again
     depth = ((tall - 1) * down + kh) * kw * problem.channels
     products = gemm_cost(rows / tall, tall * problem.outputs, depth, length, size)
     laid_out = copy_cost(problem.outputs * problem.channels * kh * kw, kw, 1, 1, size)
