@@ -64,14 +64,14 @@ class Correlation(NamedTuple):
 
         Not where the channels of an item lie apart from the next one's, since that would take a copy.
         """
-        channels, item = self.cells.shape[1], self.cells.strides
-        if self.groups == 1 or (len(self.cells) > 1 and item[0] != channels * item[1]):
+        (items, channels, *cell), (to_item, to_channel, *_) = self.cells.shape, self.cells.strides
+        if self.groups == 1 or (items > 1 and to_item != channels * to_channel):
             return self
         weights = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
         biases = None if self.bias is None else self.bias.reshape(self.groups, -1)
         if not (_alike(weights) and (biases is None or _alike(biases))):
             return self
-        cells = self.cells.reshape(len(self.cells) * self.groups, -1, *self.cells.shape[2:])
+        cells = self.cells.reshape(items * self.groups, channels // self.groups, *cell)
         return self._replace(cells=cells, weight=weights[0], bias=None if biases is None else biases[0], groups=1)
 
     def apart(self) -> "Correlation":
@@ -151,7 +151,7 @@ class _Run:
 
     def __init__(self, ask: Correlation, store: Store, problem: Problem, method: Method) -> None:
         self.ask, self.store, self.problem, self.method = ask, store, problem, method
-        self.dtype = np.dtype(method.dtype(problem))
+        self.dtype = method.dtype(problem)
         self.border = Border(ask.window.size, ask.window.pads, ask.boundary)
         items, _, *cell = ask.cells.shape
         self.cells = ask.cells.reshape(items, ask.groups, problem.channels, *cell)
@@ -271,10 +271,10 @@ def _combined(responses: Array, combine: Combine, bound: int | None) -> Array:
 
 
 @remembered
-def _facts(weight: Array, sums: str, exact: bool) -> tuple[int, int, bool]:
+def _facts(weight: Array, sums: np.dtype[Any], exact: bool) -> tuple[int, int, bool]:
     """What :class:`Problem` says of a weight: additions into ``sums``, rank, and whether its kernels are uniform."""
     outputs, _, kh, kw = weight.shape
-    additions = shift_add.additions(_cast(weight, np.dtype(sums)), outputs <= RANKED_KERNELS)
+    additions = shift_add.additions(_cast(weight, sums), outputs <= RANKED_KERNELS)
     kernels = weight.reshape(-1, kh, kw)
     if _alike(kernels):  # one kernel over every channel
         kernels = kernels[:1]

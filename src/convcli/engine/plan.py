@@ -3,8 +3,6 @@
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-import numpy as np
-
 from convcli.engine.costs import COSTS
 from convcli.engine.methods import METHODS
 from convcli.engine.problem import Method, Problem, block_values, count_tiles
@@ -83,7 +81,7 @@ def cheapest_form(method: Method, problem: Problem, shares: int = 1) -> Problem:
 def price(method: Method, problem: Problem, form: Problem) -> float:
     """The estimate for one of the forms; linear in the constants."""
     strided = COSTS["copy.strided"] if form.pitch < problem.pitch else 0.0
-    tile, size = method.tile(form), np.dtype(method.dtype(form)).itemsize
+    tile, size = method.tile(form), method.dtype(form).itemsize
     block = block_values(form, tile) * size * (COSTS["tile.cell"] + strided)
     store = form.values * size * (COSTS["tile.result"] + strided)
     calls = COSTS["tile.call"] + method.calls(form) * COSTS["numpy.call"]
@@ -103,7 +101,7 @@ def _tile_memory(method: Method, problem: Problem) -> int:
         rows += window.effective[0] // window.stride[0] + 1
     outputs = problem.groups * problem.outputs * rows * columns * problem.pitch
     values = block_values(problem, (rows, columns)) + outputs
-    return values * np.dtype(method.dtype(problem)).itemsize + method.memory(problem)
+    return values * method.dtype(problem).itemsize + method.memory(problem)
 
 
 def check_method(name: str) -> None:

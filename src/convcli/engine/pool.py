@@ -285,7 +285,7 @@ def _pads_reached(window: Window) -> tuple[Pair, Pair]:
     grown = []
     for axis in (0, 1):
         before, after = window.pads[axis]
-        end = window.span(axis, 0, window.output[axis])[1]
+        end = window.under(axis, window.output[axis])
         grown.append((before, max(after, end - before - window.size[axis])))
     return grown[0], grown[1]
 

@@ -64,7 +64,7 @@ class Problem(NamedTuple):
     def stacked(self, count: int) -> "Problem":
         """The same with ``count`` items on end. What windows make that meet two of them is in vain."""
         window, before = self.window, (count - 1) * self.window.pace
-        height, rows = before + window.output[0], before * window.stride[0] + window.span(0, 0, window.output[0])[1]
+        height, rows = before + window.output[0], before * window.stride[0] + window.under(0, window.output[0])
         tall = window._replace(
             size=(rows, window.size[1]), pads=((0, 0), window.pads[1]), output=(height, window.output[1])
         )
@@ -114,7 +114,7 @@ class Method(NamedTuple):
     calls: Callable[[Problem], float]
     memory: Callable[[Problem], int]
     suits: Callable[[Array], bool] = lambda _block: True
-    dtype: Callable[[Problem], str] = lambda problem: problem.dtype
+    dtype: Callable[[Problem], np.dtype[Any]] = lambda problem: np.dtype(problem.dtype)
     views: bool = False
     fixed: bool = False
     planar: Callable[[Problem], bool] = lambda _problem: False
@@ -171,9 +171,9 @@ def refuses_rounding(problem: Problem) -> str | None:
     return refuses_integers(problem)
 
 
-def rounded_dtype(problem: Problem) -> str:
+def rounded_dtype(problem: Problem) -> np.dtype[Any]:
     """float64 where results must be rounded to be exact."""
-    return problem.dtype if problem.bound is None else "float64"
+    return np.dtype(problem.dtype if problem.bound is None else "float64")
 
 
 def enormous(weight: Array) -> bool:
@@ -193,11 +193,11 @@ def modest(block: Array) -> bool:
     return bool(np.isfinite(line_energies(block)).all())
 
 
-def smallest_dtype(problem: Problem) -> str:
+def smallest_dtype(problem: Problem) -> np.dtype[Any]:
     """The smallest of the dtypes that hold the sums: integers where they are exact, half the memory of floats."""
     if problem.bound is None or problem.bound >= 1 << 31 or problem.dtype == "object":
-        return problem.dtype
-    return "int16" if problem.bound < 1 << 15 else "int32"
+        return np.dtype(problem.dtype)
+    return np.dtype("int16" if problem.bound < 1 << 15 else "int32")
 
 
 def share_out(count: int, most: int) -> int:
@@ -216,11 +216,11 @@ def fit_tile(problem: Problem, values: int, rows: int = 1) -> Pair:
     (height, width), (ky, kx) = problem.window.output, problem.window.effective
     (sy, sx), depth = problem.window.stride, problem.channels * problem.pitch
     least = min(height, max(rows, ky // (2 * sy)))
-    tall = (least - 1) * sy + ky
+    tall = problem.window.under(0, least)
     values = max(values, min(MOST_VALUES, tall * 3 * kx * depth))
     columns = min(width, max(16, (values // (depth * tall) - kx) // sx + 1))
     columns = -(-width // max(1, round(width / columns)))  # no sliver at the end
-    wide = (columns - 1) * sx + kx
+    wide = problem.window.under(1, columns)
     most = min(height, max(least, (values // (depth * wide) - ky) // sy + 1))
     count = -(-height // most)
     count += count > 1 and problem.planes * count % 2
@@ -229,7 +229,7 @@ def fit_tile(problem: Problem, values: int, rows: int = 1) -> Pair:
 
 def block_values(problem: Problem, tile: Pair) -> int:
     """Numbers of the padded input block of a tile."""
-    cells = prod(problem.window.span(axis, 0, tile[axis])[1] for axis in (0, 1))
+    cells = prod(problem.window.under(axis, tile[axis]) for axis in (0, 1))
     return problem.groups * problem.channels * cells * problem.pitch
 
 

@@ -33,12 +33,12 @@ class Window(NamedTuple):
     @property
     def pace(self) -> int:
         """Rows of output from one picture to the next where pictures stand on end and no window meets two of them."""
-        return -(-self.span(0, 0, self.output[0])[1] // self.stride[0])
+        return -(-self.under(0, self.output[0]) // self.stride[0])
 
     @property
     def unused(self) -> Pair:
         """Rows at the bottom and columns at the right of the picture that no window reaches."""
-        reached = [self.span(axis, 0, self.output[axis])[1] - self.pads[axis][0] for axis in (0, 1)]
+        reached = [self.under(axis, self.output[axis]) - self.pads[axis][0] for axis in (0, 1)]
         return max(0, self.size[0] - reached[0]), max(0, self.size[1] - reached[1])
 
     def turned(self) -> "Window":
@@ -46,9 +46,13 @@ class Window(NamedTuple):
         size, kernel, stride, dilation, pads, output = (pair[::-1] for pair in self)
         return Window(size, kernel, stride, dilation, pads, output)  # type: ignore[arg-type]
 
+    def under(self, axis: int, outputs: int) -> int:
+        """The padded input rows (axis 0) or columns (1) under so many outputs."""
+        return (outputs - 1) * self.stride[axis] + self.effective[axis]
+
     def span(self, axis: int, first: int, last: int) -> Pair:
-        """The padded input rows (axis 0) or columns (1) that the outputs ``first`` to ``last`` - 1 look at."""
-        return first * self.stride[axis], (last - 1) * self.stride[axis] + self.effective[axis]
+        """Those that the outputs ``first`` to ``last`` - 1 look at."""
+        return first * self.stride[axis], self.under(axis, last)
 
 
 def effective_size(kernel: int, dilation: int) -> int:

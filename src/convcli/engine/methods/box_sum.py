@@ -47,14 +47,13 @@ def cost(problem: Problem) -> float:
     """The passes of both folds, and one for each factor."""
     (kh, kw), (sy, sx) = problem.window.kernel, problem.window.stride
     rows, columns = tile(problem)
-    again = ((rows - 1) * sy + problem.window.effective[0]) / (rows * sy)
-    again *= ((columns - 1) * sx + problem.window.effective[1]) / (columns * sx)
+    again = problem.window.under(0, rows) / (rows * sy) * problem.window.under(1, columns) / (columns * sx)
     sums = problem.values // problem.outputs * problem.channels
     work = (
         sums * again * (passes(kh, sy, False, problem.pitch) * sx + passes(kw, sx, True, problem.pitch))
         + problem.values * problem.channels
     )
-    return work * np.dtype(smallest_dtype(problem)).itemsize * COSTS["box_sum.pass"]
+    return work * smallest_dtype(problem).itemsize * COSTS["box_sum.pass"]
 
 
 def calls(problem: Problem) -> float:
@@ -65,7 +64,7 @@ def calls(problem: Problem) -> float:
 def memory(problem: Problem) -> int:
     """Two arrays to double in along each axis, and what they come to: none larger than a channel of the block."""
     plane = block_values(problem, tile(problem)) // problem.channels
-    return 6 * plane * np.dtype(smallest_dtype(problem)).itemsize
+    return 6 * plane * smallest_dtype(problem).itemsize
 
 
 METHOD = Method("box-sum", bind, refuses, tile, cost, calls, memory, suits=modest, dtype=smallest_dtype)

@@ -69,7 +69,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
     def transform(block: Array, out: Array, tiles: int, scratch: Scratch) -> None:
         """A row of tiles: ``(C, rows, columns)`` to ``(O, rows', columns')``."""
         rows, each = out.shape[1], out.shape[2] // tiles
-        tall, wide = (rows - 1) * sy + ky, (each - 1) * sx + kx
+        tall, wide = problem.window.under(0, rows), problem.window.under(1, each)
         plane, line, column = block.strides
         windows = as_strided(block, (channels, tiles, tall, wide), (plane, each * sx * column, line, column))
         cells = scratch("cells", (channels, tiles, height, width // 2 + 1), inner)
@@ -114,9 +114,9 @@ def best_size(problem: Problem, axis: int) -> int:
     """The length of which as many as all outputs need cost least, no longer than one that gives them all."""
     window = problem.window
     reach, stride, outputs = window.effective[axis], window.stride[axis], window.output[axis]
-    need = window.span(axis, 0, outputs)[1]
+    need = window.under(axis, outputs)
     enough = next((size for size in SIZES if size >= need), need + need % 2)
-    room = isqrt(BLOCK_BYTES // (problem.channels * problem.pitch * np.dtype(rounded_dtype(problem)).itemsize))
+    room = isqrt(BLOCK_BYTES // (problem.channels * problem.pitch * rounded_dtype(problem).itemsize))
     longest = max(2 * reach, min(room, max(CACHED, 8 * reach)))
     lengths = [size for size in SIZES if reach <= size <= min(enough, longest)] or [enough]
     best: int = min(
@@ -136,14 +136,14 @@ def refuses(problem: Problem) -> str | None:
 def tile(problem: Problem) -> Pair:
     """A row of transforms."""
     (height, width), (rows, columns) = sizes(problem), outputs_of(problem)
-    count = max(1, AT_ONCE // (problem.channels * height * width * np.dtype(rounded_dtype(problem)).itemsize))
+    count = max(1, AT_ONCE // (problem.channels * height * width * rounded_dtype(problem).itemsize))
     return min(rows, problem.window.output[0]), min(columns * count, problem.window.output[1])
 
 
 def cost(problem: Problem) -> float:
     """n log n for the transforms there and back, a start for each line, and the products."""
     (height, width), tiles = sizes(problem), count_tiles(problem, outputs_of(problem)) * problem.pitch
-    values = height * width * np.dtype(rounded_dtype(problem)).itemsize
+    values = height * width * rounded_dtype(problem).itemsize
     transform = values * log2(height * width) * COSTS["fft.step"] + (height + width // 2) * COSTS["fft.line"]
     pairs = problem.channels * problem.outputs
     there_and_back = tiles * (problem.channels + problem.outputs) * transform
@@ -160,7 +160,7 @@ def memory(problem: Problem) -> int:
     """Spectra of a row of tiles and what is made of them."""
     (height, width), spectra = sizes(problem), problem.channels + (2 if problem.outputs * problem.channels > 1 else 0)
     count = -(-tile(problem)[1] // outputs_of(problem)[1])
-    return (spectra + 1) * count * height * width * np.dtype(rounded_dtype(problem)).itemsize
+    return (spectra + 1) * count * height * width * rounded_dtype(problem).itemsize
 
 
 def even(block: Array) -> bool:

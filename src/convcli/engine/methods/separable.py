@@ -195,14 +195,12 @@ def tile(problem: Problem) -> Pair:
 
 def cost(problem: Problem) -> float:
     """Both products of each term, and the making of the bands."""
-    (sy, sx), (ky, kx) = problem.window.stride, problem.window.effective
-    tall, wide = tile(problem)
+    window, (tall, wide) = problem.window, tile(problem)
     down, across, pitch, size = block_rows(problem), block_columns(problem), problem.pitch, problem.itemsize
     pairs = problem.channels * problem.outputs * problem.rank
     tiles = count_tiles(problem, (tall, wide))
-    length = ((wide - 1) * sx + kx) * pitch
-    left = gemm_cost(tall / down, down, (down - 1) * sy + ky, length, size)
-    right = gemm_cost(wide / across, tall, ((across - 1) * sx + kx) * pitch, across * pitch, size)
+    left = gemm_cost(tall / down, down, window.under(0, down), window.under(1, wide) * pitch, size)
+    right = gemm_cost(wide / across, tall, window.under(1, across) * pitch, across * pitch, size)
     from_left, from_right = products(problem)
     return pairs * (tiles * (from_left * left + from_right * right) + (down + across + 20) * COSTS["numpy.call"])
 
@@ -215,7 +213,7 @@ def calls(problem: Problem) -> float:
 def memory(problem: Problem) -> int:
     """The sums of columns, and what the rows make of them."""
     rows, columns = tile(problem)
-    across = problem.window.span(1, 0, columns)[1]
+    across = problem.window.under(1, columns)
     return rows * (across + columns) * problem.pitch * problem.itemsize
 
 

@@ -103,7 +103,7 @@ def refuses(_problem: Problem) -> str | None:
 
 def tile(problem: Problem) -> Pair:
     """Rows as wide as the picture."""
-    return fit_tile(problem, VALUES * 4 // np.dtype(smallest_dtype(problem)).itemsize)
+    return fit_tile(problem, VALUES * 4 // smallest_dtype(problem).itemsize)
 
 
 def cost(problem: Problem) -> float:
@@ -111,7 +111,7 @@ def cost(problem: Problem) -> float:
 
     Taps of equal magnitude share their multiplication; how many do is not known here.
     """
-    size, strided = np.dtype(smallest_dtype(problem)).itemsize, problem.window.stride[1] > 1
+    size, strided = smallest_dtype(problem).itemsize, problem.window.stride[1] > 1
     run = problem.pitch * (1 if strided else problem.window.output[1])
     value = size * COSTS["shift_add.strided" if strided and problem.pitch == 1 else "shift_add.tap"]
     loop = COSTS["copy.run"] / run if problem.pitch > 1 or not strided else 0.0
@@ -126,8 +126,8 @@ def calls(problem: Problem) -> float:
 def memory(problem: Problem) -> int:
     """The sums of a row's taps, and the term."""
     rows, columns = tile(problem)
-    sums = 2 * problem.window.span(0, 0, rows)[1]
-    return sums * columns * problem.pitch * np.dtype(smallest_dtype(problem)).itemsize
+    sums = 2 * problem.window.under(0, rows)
+    return sums * columns * problem.pitch * smallest_dtype(problem).itemsize
 
 
 METHOD = Method("shift-add", bind, refuses, tile, cost, calls, memory, suits=modest, dtype=smallest_dtype)

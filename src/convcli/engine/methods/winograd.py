@@ -111,7 +111,7 @@ def tile(problem: Problem) -> Pair:
 def cost(problem: Problem) -> float:
     """Six products for four rows, the sums before and after them, shifted copies, the kernel's sums, and the rest."""
     (rows, columns), depth = tile(problem), problem.channels * problem.window.kernel[1]
-    size = np.dtype(rounded_dtype(problem)).itemsize
+    size = rounded_dtype(problem).itemsize
     length, pitch, stride = columns * problem.pitch, problem.pitch, problem.window.stride[1]
     height = problem.window.output[0]
     left_over = height % ROWS / height
@@ -137,11 +137,11 @@ def memory(problem: Problem) -> int:
     """The sums of some fours of rows, copied and not, their products, and what is left over."""
     rows, columns = tile(problem)
     depth = problem.channels * problem.window.kernel[1]
-    across = problem.window.span(1, 0, columns)[1]
+    across = problem.window.under(1, columns)
     values = problem.channels * across + (depth + problem.outputs) * columns
     sums = PRODUCTS * fours_at_once(problem, columns) * values
     rest = im2col.depth(problem) * min(rows, im2col.stretch(problem, columns)) * columns
-    return (sums + rest) * problem.pitch * np.dtype(rounded_dtype(problem)).itemsize
+    return (sums + rest) * problem.pitch * rounded_dtype(problem).itemsize
 
 
 def alike(block: Array) -> bool:
