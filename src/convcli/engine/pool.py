@@ -65,7 +65,8 @@ def max_pool2d(
     """The greatest value of each window of ``x`` ``(..., H, W)``, in the dtype of ``x``. Pads never win; a NaN does.
 
     With ``return_indices`` also an int64 array of each winner's flat index into H*W, the first of equals, as PyTorch
-    counts. Raises ConvcliError for arguments that can't be, ShapeError for a window that doesn't fit.
+    counts, and -1 where a dilated window falls between all cells. Raises ConvcliError for arguments that can't be,
+    ShapeError for a window that doesn't fit.
     """
     ask = _asked(x, size, Reduce.MAX, stride, padding, dilation, ceil_mode)
     values = _pooled(x, ask)
