@@ -296,16 +296,32 @@ def test_an_area_of_large_pixels_changes_its_windows_only(place):
 )
 def test_weights_beyond_the_dtype_of_the_sums_are_refused(dtype, weight):
     x = np.ones((3, 3), dtype)
-    with pytest.raises(ConvcliError, match=r"weights and biases must be from -\S+ to \S+, for sums in float"):
+    with pytest.raises(ConvcliError, match=r"^weight must be from -\S+ to \S+, since sums are in float"):
         convcli.filter2d(x, np.array([[weight]]))
-    with pytest.raises(ConvcliError, match="weights and biases must be"):
-        convcli.conv2d(x, [[1.0]], bias=weight)
+    for call in (convcli.conv2d, convcli.plan_conv):
+        with pytest.raises(ConvcliError, match=r"^bias must be from -\S+ to \S+, since sums are in float"):
+            call(x, [[1.0]], bias=weight)
 
 
 def test_weights_that_overflow_together_do_so_in_silence():
+    assert np.isinf(convcli.conv2d(np.ones((1, 2), np.uint8), [[1.7e308, 1.7e308]]))
     for x in (np.ones((1, 2)), np.ones((1, 2), np.int64), np.ones((1, 2), np.uint8)):
         got = convcli.filter2d(x, [[1.7e308, 1.7e308, 0]], boundary="zero", dtype=float)
         assert got.tolist() == [[1.7e308, np.inf]]
+
+
+@pytest.mark.parametrize("kernel", [RNG.standard_normal((25, 25)), np.outer(np.hanning(9), np.hanning(9))])
+def test_a_large_border_changes_its_windows_only(kernel):
+    x, far = RNG.integers(0, 256, (200, 200), np.uint8), np.s_[30:-30, 30:-30]
+    for number in (1e9, 1e38):
+        got, clean = (convcli.filter2d(x, kernel, boundary=one, padding=12) for one in (number, 0))
+        np.testing.assert_allclose(got[far], clean[far], rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize(("value", "number"), [(np.array(1.5), 1.5), (np.array(True), 1), (np.float32(2), 2)])
+def test_numbers_of_numpy_are_a_border(value, number):
+    want = convcli.filter2d(np.ones((3, 3)), np.ones((3, 3)), boundary=number)
+    np.testing.assert_array_equal(convcli.filter2d(np.ones((3, 3)), np.ones((3, 3)), boundary=value), want)
 
 
 def test_a_border_of_whole_numbers_is_exact():

@@ -183,6 +183,8 @@ def test_taps_far_behind_the_picture_win_nothing():
         (lambda: convcli.lp_pool2d(NINE, 2, np.nan), ["p must be", "nan"]),
         (lambda: convcli.lp_pool2d(NINE, 2, 10**400), ["p must be", "1000"]),
         (lambda: convcli.lp_pool2d(NINE, 2, np.ones(2)), ["p must be", "array"]),
+        (lambda: convcli.lp_pool2d(NINE, 2, np.array("x")), ["p must be", "x"]),
+        (lambda: convcli.lp_pool2d(NINE, 2, np.complex128(2)), ["p must be", "2"]),
         (lambda: convcli.max_pool2d(NINE, b"22"), ["whole number or two", "b'22'"]),
         (lambda: convcli.filter2d(NINE, NINE, boundary=10**400), ["boundary must be a finite number", "1000"]),
         (lambda: convcli.max_pool2d([1, 2], 1), ["x must have"]),

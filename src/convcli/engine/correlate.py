@@ -28,6 +28,7 @@ LEAST_SHARES, SHARE = 4, 2.5e-3  # tiles are cut for an even number of shares, e
 WORTH_SIDES = 1 << 21  # cells of a plane above which its sides may be tiles of their own
 SIDES = 16  # if they are less than this part of it
 SURELY_FINITE = 1e30  # a sum so far from overflow, in whatever order it is added up
+SMALL = 255  # a border as small as a pixel of 8 bits can be large
 RANKED_KERNELS = 4  # of a weight: with more of them a search for columns and rows takes longer than it saves
 
 
@@ -86,6 +87,8 @@ class Correlation(NamedTuple):
         planes = n * self.groups
         problem = Problem(planes, channels, outputs // self.groups, pitch, self.window, dtype, 0, 0, False, bound, n)
         weight = _cast(self.weight, np.dtype(dtype))
+        if self.bias is not None:
+            _cast(self.bias, np.dtype(dtype), "bias")  # refused here, if at all
         additions, rank, uniform = _facts(weight, smallest_dtype(problem), bound is not None)
         return problem._replace(additions=additions // self.groups, rank=rank, uniform=uniform)
 
@@ -157,7 +160,8 @@ class _Run:
         self.cells = ask.cells.reshape(items, ask.groups, problem.channels, *cell)
         self.weights = _cast(ask.weight, self.dtype).reshape(ask.groups, problem.outputs, *ask.weight.shape[1:])
         self.runners = self._bind(method)
-        self.harmless = problem.bound is not None or ask.cells.dtype.itemsize == 1  # whatever the pixels are
+        small = ask.cells.dtype.itemsize == 1 and (isinstance(ask.boundary, Boundary) or abs(ask.boundary) <= SMALL)
+        self.harmless = problem.bound is not None or small  # whatever the pixels are
         self.bias = None if ask.bias is None else _cast(ask.bias, self.dtype).reshape(ask.groups, -1, 1, 1, 1)
         span = ask.span()
         self.span = ANY_NUMBER if span and ask.combine else span
@@ -301,8 +305,8 @@ def _peak(cells: Array) -> int:
     return max(abs(int(cells.max())), abs(int(cells.min()))) if cells.size else 0
 
 
-def _cast(weight: Array, dtype: np.dtype[Any]) -> Array:
-    """Weights in the problem's dtype; Python integers where not even int64 holds the sums.
+def _cast(weight: Array, dtype: np.dtype[Any], name: str = "weight") -> Array:
+    """A weight or bias in the problem's dtype; Python integers where not even int64 holds the sums.
 
     Raises ConvcliError for numbers that a float's dtype does not hold.
     """
@@ -312,5 +316,5 @@ def _cast(weight: Array, dtype: np.dtype[Any]) -> Array:
         cast = weight.astype(dtype, copy=False)
     if cast.dtype.kind == "f" and not np.isfinite(cast).all():
         most = np.finfo(cast.dtype).max
-        raise ConvcliError(f"weights and biases must be from -{most:.2g} to {most:.2g}, for sums in {cast.dtype}")
+        raise ConvcliError(f"{name} must be from -{most:.2g} to {most:.2g}, since sums are in {cast.dtype}")
     return cast

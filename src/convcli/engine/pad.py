@@ -41,7 +41,10 @@ def parse_boundary(value: BoundaryLike) -> Boundary | float:
         number = np.inf
     if not np.isfinite(number):
         raise ConvcliError(f"boundary must be a finite number that float64 holds, not {value!r}")
-    return index(value) if hasattr(value, "__index__") else number
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return number
 
 
 def source_index(n: int, before: int, after: int, boundary: Boundary | float) -> NDArray[np.intp]:

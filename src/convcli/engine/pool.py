@@ -113,8 +113,8 @@ def lp_pool2d(
 ) -> Array:
     """``(sum |x|^p)^(1/p)`` over each window: the norm of the sum, not of the mean."""
     try:
-        power = float(p) if hasattr(p, "__float__") else np.nan
-    except (TypeError, OverflowError):  # an array, or an int that no float holds
+        power = float(p) if hasattr(p, "__float__") and not isinstance(p, complex) else np.nan
+    except (TypeError, ValueError, OverflowError):  # an array, or an int that no float holds
         power = np.nan
     if not 0 < power < np.inf:
         raise ConvcliError(f"p must be a positive number, not {p!r}")

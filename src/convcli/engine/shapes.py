@@ -64,7 +64,7 @@ def as_pair(value: PairLike, name: str, minimum: int = 1, maximum: int = MAX_STE
     """``3`` or ``(3, 5)`` as a checked pair."""
     value = _plain(value)
     try:
-        if isinstance(value, Iterable) and not isinstance(value, bytes):  # those are numbers, too
+        if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):  # those are numbers, too
             pair = tuple(map(index, value))
         else:
             pair = (index(value),) * 2  # type: ignore[arg-type]

@@ -219,25 +219,29 @@ class Shared:
 
     def __init__(self, take: Callable[[], Any], give: Callable[[Any], None]) -> None:
         self._take, self._give = take, give
-        self._lock, self._holders, self._before = threading.Lock(), 0, None
+        self._lock, self._holders, self._taken = threading.Lock(), 0, list[Any]()
 
     def reset(self) -> None:
         """Give back what others took, who are no more."""
-        if self._holders:
-            self._give(self._before)
-        self._lock, self._holders, self._before = threading.Lock(), 0, None
+        self._lock, self._holders = threading.Lock(), 0
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for before in self._taken:
+            self._give(before)
+        self._taken = []
 
     def __enter__(self) -> None:
         with self._lock:
             if self._holders == 0:
-                self._before = self._take()
+                self._taken = [self._take()]
             self._holders += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._holders -= 1
+            self._holders = max(0, self._holders - 1)  # it may have been reset meanwhile
             if self._holders == 0:
-                self._give(self._before)
+                self._give_back()
 
 
 def _limit_blas() -> Any:

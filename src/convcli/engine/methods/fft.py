@@ -36,7 +36,7 @@ SIZES = sorted(
     two * odd for two in (2**n for n in range(1, 16)) for odd in (1, 3, 5, 9, 15) if 8 <= two * odd <= 1 << 15
 )
 LARGEST_SHARE = 1 / 20  # of the energy of a tile that one number may have
-UNLIKE = 50  # times as large as a small cell a tile may be in root mean square: it then errs by 1e-4 of itself
+UNLIKE = 100  # times as large as a small cell a tile may be in root mean square: it then errs by 2e-4 of itself
 SAMPLES = 1 << 10  # of a channel, by which to tell what is small
 
 
@@ -165,16 +165,17 @@ def memory(problem: Problem) -> int:
 
 def even(block: Array) -> bool:
     """Whether no large numbers would show with their rounding in sums that do not hold them: neither one beside its
-    tile, nor an area beside the smaller cells, nodata of -9999, say. Zeros do not count, for pads are.
+    tile, nor an area, of up to three quarters, beside the smaller cells: nodata of -9999, say. Zeros do not count, for
+    pads are, nor what is no more than rounding itself.
     """
     energies = line_energies(block)
     total, most = float(energies.sum()), energies.max()
     if not np.isfinite(total):
         return False
-    step = max(1, isqrt(block[0].size // SAMPLES))
+    mean, step = sqrt(total / block.size), max(1, isqrt(block[0].size // SAMPLES))
     some = np.abs(block[:, ::step, ::step])
-    some = np.sort(some[some > 0])
-    if len(some) and total > block.size * (UNLIKE * float(some[len(some) // 4])) ** 2:
+    some = np.sort(some[some > mean * np.finfo(block.dtype).eps])
+    if len(some) and mean > UNLIKE * some[len(some) // 4]:
         return False
     limit = LARGEST_SHARE * total
     return bool(most <= limit or max(block.max(), -block.min()) ** 2 <= limit)

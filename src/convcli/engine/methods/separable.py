@@ -45,8 +45,9 @@ def terms(kernel: Array, most: int = MOST_TERMS) -> list[Term] | None:
     """
     left = kernel.astype(np.float64)
     found: list[Term] = []
-    unit = next((one for one in (1.0, FINEST) if (left / one == np.rint(left / one)).all()), 0.0)
-    rounding = 4 * float(np.finfo(kernel.dtype).eps * np.abs(left).sum())
+    eps, total = float(np.finfo(kernel.dtype).eps), float(np.abs(left).sum())
+    units = (one for one in (1.0, FINEST) if total * eps < one and (left / one == np.rint(left / one)).all())
+    unit, rounding = next(units, 0.0), 4 * eps * total
     enough = min(rounding, unit / 2) if unit else rounding
     while np.abs(left).sum() > enough:
         if len(found) == most:

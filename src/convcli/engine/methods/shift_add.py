@@ -48,7 +48,8 @@ def parts(kernels: Array) -> Sequence[Array]:
         numbers, counts = np.unique(kernel[kernel != 0], return_counts=True)
         box = np.full(len(kernel), numbers[counts.argmax()]), np.ones(kernel.shape[1])
         for column, row in (box, *(terms(kernel, 1) or ())):
-            down, across = (part.astype(np.int64).astype(kernels.dtype) for part in (column, row))
+            with np.errstate(invalid="ignore"):  # 2**63 in a float: what that makes of it is made up for by the rest
+                down, across = (part.astype(np.int64).astype(kernels.dtype) for part in (column, row))
             choices.append([kernels - np.outer(down, across), across[None, None], down[None, :, None]])
     return min(choices, key=lambda choice: sum(np.count_nonzero(part) for part in choice))
 
