@@ -312,10 +312,10 @@ def test_weights_that_overflow_together_do_so_in_silence():
 
 @pytest.mark.parametrize("kernel", [RNG.standard_normal((25, 25)), np.outer(np.hanning(9), np.hanning(9))])
 def test_a_large_border_changes_its_windows_only(kernel):
-    x, far = RNG.integers(0, 256, (200, 200), np.uint8), np.s_[30:-30, 30:-30]
+    x, far = RNG.integers(0, 256, (200, 200), np.uint8), slice(12, 213 - len(kernel))
     for number in (1e9, 1e38):
         got, clean = (convcli.filter2d(x, kernel, boundary=one, padding=12) for one in (number, 0))
-        np.testing.assert_allclose(got[far], clean[far], rtol=0, atol=0.1)
+        np.testing.assert_allclose(got[far, far], clean[far, far], rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize(("value", "number"), [(np.array(1.5), 1.5), (np.array(True), 1), (np.float32(2), 2)])
