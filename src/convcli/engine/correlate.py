@@ -87,8 +87,9 @@ class Correlation(NamedTuple):
         planes = n * self.groups
         problem = Problem(planes, channels, outputs // self.groups, pitch, self.window, dtype, 0, 0, False, bound, n)
         weight = _cast(self.weight, np.dtype(dtype))
+        _check_finite(weight, "weight")
         if self.bias is not None:
-            _cast(self.bias, np.dtype(dtype), "bias")  # refused here, if at all
+            _check_finite(_cast(self.bias, np.dtype(dtype)), "bias")
         additions, rank, uniform = _facts(weight, smallest_dtype(problem), bound is not None)
         return problem._replace(additions=additions // self.groups, rank=rank, uniform=uniform)
 
@@ -305,16 +306,16 @@ def _peak(cells: Array) -> int:
     return max(abs(int(cells.max())), abs(int(cells.min()))) if cells.size else 0
 
 
-def _cast(weight: Array, dtype: np.dtype[Any], name: str = "weight") -> Array:
-    """A weight or bias in the problem's dtype; Python integers where not even int64 holds the sums.
-
-    Raises ConvcliError for numbers that a float's dtype does not hold.
-    """
+def _cast(weight: Array, dtype: np.dtype[Any]) -> Array:
+    """A weight or bias in the problem's dtype; Python integers where not even int64 holds the sums."""
     if dtype.kind == "O":
         return np.array([int(one) for one in weight.flat], object).reshape(weight.shape)
     with np.errstate(over="ignore"):
-        cast = weight.astype(dtype, copy=False)
+        return weight.astype(dtype, copy=False)
+
+
+def _check_finite(cast: Array, name: str) -> None:
+    """Raise ConvcliError for numbers that the dtype of a float did not hold."""
     if cast.dtype.kind == "f" and not np.isfinite(cast).all():
         most = np.finfo(cast.dtype).max
         raise ConvcliError(f"{name} must be from -{most:.2g} to {most:.2g}, since sums are in {cast.dtype}")
-    return cast
