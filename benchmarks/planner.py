@@ -7,7 +7,8 @@ can do them and is not hopeless on one thread, in turn, and prints quantiles of 
 being medians of five runs after one to warm up. ``fit`` draws others, and prints the constants of
 ``src/convcli/engine/costs.py``, those for this machine's BLAS, that make the estimates come nearest to the times. A
 price is linear in the constants, so that the work a constant stands for is the price with that constant 1 and the
-others 0; the fit is non-negative least squares of relative errors. Let nothing else run meanwhile.
+others 0; the fit is least squares of the logarithms of time and estimate, errors above ``OUTLIER`` of them counting for
+less. Kernels are also laid out for ``row-gemm`` in other ways than the cheapest. Let nothing else run meanwhile.
 """
 
 import os
@@ -17,13 +18,14 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import statistics
 import sys
 import time
+from unittest import mock
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import least_squares
 
 from convcli.engine.correlate import Correlation, correlate
 from convcli.engine.costs import COSTS
-from convcli.engine.methods import METHODS
+from convcli.engine.methods import METHODS, row_gemm
 from convcli.engine.plan import cheapest_form, make_plan, price
 from convcli.engine.problem import Problem
 from convcli.engine.shapes import conv_window
@@ -32,6 +34,10 @@ from convcli.engine.store import Store
 LARGE = 500  # rows and columns at least of every second picture that constants are fitted to
 MOST_SECONDS = 0.3  # a method that is estimated to take longer, and ten times as long as the best, is hopeless
 HOPELESS = 100  # as is any that is estimated to take so many times as long
+LAYOUTS = 2  # other ones of a kernel to fit to
+LEAST = 1e-13  # seconds of a constant, whose logarithm is sought
+OUTLIER = 0.2
+PLAIN = 5  # times as much counts a single kernel without a stride over a picture: few are drawn, most users ask for it
 KINDS = ("dense", "dense", "dense", "uniform", "rank 1", "integers")
 
 
@@ -99,25 +105,52 @@ def regret(count: int = 200) -> None:
 
 def fit(count: int = 250) -> None:
     """Print constants."""
-    rng, work, spent = np.random.default_rng(1), [], []
-    names = list(COSTS)
+    rng, names = np.random.default_rng(1), list(COSTS)
+    work, spent, counts = [], [], []
+
+    def measure(ask: Correlation, target: np.dtype, methods: list[str]) -> None:
+        problem = ask.problem(target.kind in "iu")
+        plain = problem.channels == problem.outputs == problem.window.stride[0] == problem.window.stride[1] == 1
+        for name, seconds in times(ask, target, methods, 3).items():
+            work.append([_unit(names, one, name, problem) for one in names])
+            spent.append(seconds)
+            counts.append(PLAIN if plain else 1)
+
     for number in range(count):
         ask, target = draw(rng, LARGE if number % 2 else 8)  # of pixels, too, there must be enough to tell
         problem = ask.problem(target.kind in "iu")
-        for name, seconds in times(ask, target, worth_running(problem), 3).items():
-            work.append([_unit(names, one, name, problem) / seconds for one in names])
-            spent.append(1.0)
-    constants, _ = nnls(np.array(work), np.array(spent))
-    for name, constant in zip(names, constants, strict=True):
+        methods = worth_running(problem)
+        measure(ask, target, methods)
+        if row_gemm.METHOD.name in methods:
+            for one in rng.integers(100, size=LAYOUTS):
+                with mock.patch.object(row_gemm, "cheapest_layout", lambda p, one=one: _layout(p, one)):
+                    measure(ask, target, [row_gemm.METHOD.name])
+
+    logs, shares = np.log(spent), np.sqrt(counts)
+    now, bounds = np.log(list(COSTS.values())), (np.log(LEAST), np.inf)
+
+    def errors(constants: np.ndarray) -> np.ndarray:
+        return np.asarray(shares * (np.log(np.array(work) @ np.exp(constants)) - logs))
+
+    found = least_squares(errors, np.maximum(now, np.log(2 * LEAST)), bounds=bounds, loss="soft_l1", f_scale=OUTLIER)
+    for name, constant in zip(names, np.exp(found.x), strict=True):
         print(f'    "{name}": {constant:.1e},')
+
+
+def _layout(problem: Problem, number: int) -> row_gemm.Layout:
+    """One of those that are not hopeless."""
+    layouts = sorted(row_gemm.layouts(problem), key=lambda one: row_gemm.seconds(problem, one))
+    return layouts[number % -(-len(layouts) // 2)]
 
 
 def _unit(names: list[str], one: str, method: str, problem: Problem) -> float:
     """The work that constant ``one`` stands for."""
     before, form = dict(COSTS), cheapest_form(METHODS[method], problem)  # as a rule the one that ran
+    layout = row_gemm.cheapest_layout(form)
     COSTS.update({name: float(name == one) for name in names})
     try:
-        return price(METHODS[method], problem, form)
+        with mock.patch.object(row_gemm, "cheapest_layout", return_value=layout):
+            return price(METHODS[method], problem, form)
     finally:
         COSTS.update(before)
 

@@ -469,11 +469,11 @@ def small_tiles(values=1, stretch=1, at_once=1):
 @pytest.fixture(params=[False, True], ids=["in place", "copied"])
 def either_blas(request, monkeypatch):
     """BLAS that multiplies matrices where they lie, and one that copies them: to each its own layout of the work."""
-    for module in (blas, costs, row_gemm, separable):
+    for module in (blas, costs, separable):
         monkeypatch.setattr(module, "copies", lambda: request.param)
     for name, fitted in costs.FITTED.items():
         monkeypatch.setitem(costs.COSTS, name, fitted[request.param])
-    remembered = plan._plan, plan.estimate, plan.cheapest_form
+    remembered = plan._plan, plan.estimate, plan.cheapest_form, row_gemm.cheapest_layout
     for answer in remembered:
         answer.cache_clear()
     yield
@@ -758,6 +758,43 @@ def test_spoilt_cells_reach_their_windows_alone(kind, spoils, holes, outputs, ke
             np.testing.assert_array_equal(got[free], plain[free])
 
 
+@settings(max_examples=150)
+@given(
+    number=st.integers(0, 40),
+    channels=st.integers(1, 2),
+    outputs=st.integers(1, 2),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 9)),
+    walk=walks,
+    stretch=st.sampled_from([1, 900, 1 << 20]),
+    place=st.tuples(st.just(-1), st.integers(0, 13), st.integers(0, 18)),
+    value=st.sampled_from([np.nan, np.inf, -np.inf]),
+    seed=seeds,
+)
+def test_every_layout_of_a_kernel_is_the_kernel(number, channels, outputs, kernel, walk, stretch, place, value, seed):
+    """Also under a stride, over several rows at once, and where the zeros in between meet a NaN."""
+    rng = np.random.default_rng(seed)
+    clean, weight = rng.standard_normal((channels, 14, 19)), rng.standard_normal((outputs, channels, *kernel))
+    spoilt, held = clean.copy(), np.zeros(clean.shape)
+    spoilt[place], held[place] = value, 1
+    inner = walk if isinstance(walk["boundary"], str) else walk | {"boundary": "zero"}
+    free = oracle.layer(held, np.ones(weight.shape), **inner) == 0
+
+    def forced(problem):
+        layouts = row_gemm.layouts(problem)
+        return layouts[number % len(layouts)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        use_scratch(patch, Poisoned)
+        patch.setattr(row_gemm, "cheapest_layout", forced)
+        patch.setattr(row_gemm, "STRETCH", stretch)
+        plain, got = (convcli.conv2d(x, weight, method="row-gemm", **walk) for x in (clean, spoilt))
+    assert_near(plain, oracle.layer(clean, weight, **walk), reach_of(clean, weight))
+    with np.errstate(invalid="ignore"):
+        want = oracle.layer(spoilt, weight, **walk)
+    np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(got[free], plain[free])  # no other one is rounded anew
+
+
 @pytest.mark.parametrize(("kernel", "stride"), [((5, 5), (2, 2)), ((2, 7), (1, 3)), ((7, 7), (4, 4)), ((3, 8), (2, 3))])
 @pytest.mark.parametrize("pitch", [1, 3])
 def test_under_a_stride_a_nan_beside_the_kernel_stays_out(poisoned, monkeypatch, kernel, stride, pitch):
@@ -849,13 +886,18 @@ def test_products_of_enormous_weights_overflow_in_their_windows():
         assert got is None or np.isfinite(got[10:]).all()
 
 
-@pytest.mark.parametrize(("value", "products"), [(0.5, 1), (np.nan, 2)])
-def test_only_what_is_spoilt_is_multiplied_again(poisoned, monkeypatch, value, products):
-    calls, multiply = [], row_gemm.multiply
-    monkeypatch.setattr(row_gemm, "multiply", lambda *args: calls.append(args) or multiply(*args))
-    x = np.full((20, 42), value, np.float32)
-    convcli.filter2d(x, RNG.random((5, 5)), stride=2, padding="valid", method="row-gemm", threads=1)
-    assert len(calls) == products
+@pytest.mark.parametrize(("row", "products"), [(None, [4, 4]), (18, [4, 4, 4, 8]), (0, [4, 4, 4, 8, 8])])
+def test_only_what_is_spoilt_is_multiplied_again(monkeypatch, row, products):
+    """From the stretch on that has a NaN: with it, without it, and a row at a time."""
+    counts, multiply = [], row_gemm.multiply
+    monkeypatch.setattr(row_gemm, "multiply", lambda m, x, out: counts.append(len(x)) or multiply(m, x, out))
+    monkeypatch.setattr(row_gemm, "cheapest_layout", lambda _problem: row_gemm.Layout(1, 2))
+    monkeypatch.setattr(row_gemm, "STRETCH", 5 * 38 * 8)
+    x = np.full((16 + 4, 42), 0.5, np.float32)
+    if row is not None:
+        x[row, 7] = np.nan
+    convcli.filter2d(x, RNG.random((5, 5)), padding="valid", method="row-gemm", threads=1)
+    assert counts == products
 
 
 @each_method
@@ -1207,7 +1249,7 @@ def test_planes_are_together_where_that_is_estimated_to_cost_less():
 
     def form(size, items):
         window = shapes.conv_window((size, size), (3, 3), padding="same")
-        asked = problem.Problem(items, 256, 256, 1, window, "float32", 9, 0, False, None, items)
+        asked = problem.Problem(items, 512, 512, 1, window, "float32", 9, 0, False, None, items)
         return plan.cheapest_form(winograd.METHOD, asked, items // 2)
 
     assert form(16, 4).stack == 1
@@ -1755,20 +1797,18 @@ def test_a_helper_that_is_busy_keeps_nothing_of_those_who_did_not_wait_for_it():
 
 
 @pytest.mark.parametrize(
-    ("outputs", "kernel", "in_place", "copied"),
-    [  # whether there are stacks, and rows at once
-        (1, (3, 3), (True, 2), (True, 1)),
-        (1, (5, 5), (False, 1), (True, 1)),
-        (1, (3, 16), (False, 1), (True, 1)),
-        (1, (7, 7), (False, 1), (False, 1)),
-        (2, (5, 5), (False, 1), (False, 1)),
-    ],
+    ("kernel", "in_place", "copied"),
+    [((3, 3), (3, 2), (3, 1)), ((11, 11), (1, 2), (2, 4))],
 )
-def test_blas_that_copies_is_given_vectors(either_blas, outputs, kernel, in_place, copied):
-    asked = Correlation(WIDE_FLOATS[None, None], np.ones((outputs, 1, *kernel)), shapes.conv_window((150, 70), kernel))
-    got = row_gemm.stacked(asked.problem()), row_gemm.rows_at_once(asked.problem()) if kernel[1] == 3 else 1
-    assert got == (copied if blas.copies() else in_place)
-    pixels = asked._replace(cells=np.zeros((1, 1, 150, 70, 3), np.float32)).problem()
+def test_layouts_for_either_blas(either_blas, kernel, in_place, copied):
+    window = shapes.conv_window((3000, 4000), kernel, padding="same")
+    layout = row_gemm.cheapest_layout(problem.Problem(1, 1, 1, 1, window, "float32", 9, 0, False, None))
+    assert layout == (copied if blas.copies() else in_place)
+
+
+def test_values_side_by_side_are_apart_where_blas_copies(either_blas):
+    window = shapes.conv_window((150, 70), (5, 5))
+    pixels = Correlation(np.zeros((1, 1, 150, 70, 3), np.float32), np.ones((1, 1, 5, 5)), window).problem()
     assert separable.block_columns(pixels) == 5
     assert separable.METHOD.forms(pixels)[0] == (pixels.apart() if blas.copies() else pixels)
     assert row_gemm.METHOD.forms(pixels) == [pixels]

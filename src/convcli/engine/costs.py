@@ -3,32 +3,34 @@
 From ``benchmarks/planner.py fit``, November 2026: AMD EPYCs of family 25, NumPy 2.4 with OpenBLAS 0.3.31, one with
 AVX-512 (SkylakeX kernels) and one without (Haswell kernels, which copy what they multiply). A column is one machine's
 fit, also of what has nothing to do with BLAS. The one with AVX-512 was fitted before ``fft``, ``separable`` and
-``winograd`` became what they are: its ``gemm.left`` and ``gemm.right`` are one number, and its ``fft`` is nine tenths
-of the other column's, the ratio of earlier fits. Only ratios matter to the planner; seconds tell what is worth threads.
+``winograd`` became what they are, and before ``row-gemm`` had layouts: its ``gemm.left`` and ``gemm.right`` are one
+number, its ``gemm.summed`` is one under which what was measured to be fastest is chosen, and its ``fft`` is nine tenths
+of an earlier fit of the other column. Only ratios matter to the planner; seconds tell what is worth threads.
 """
 
 from convcli.engine.blas import as_vectors, copies
 
 FITTED = {  # without and with copies; seconds for each byte of a value, unless it says "start", "call", "run" or "line"
-    "start": (1.1e-04, 1.3e-04),
-    "tile.call": (7.5e-05, 1.6e-04),
+    "start": (1.1e-04, 1.4e-04),
+    "tile.call": (7.5e-05, 1.5e-04),
     "tile.cell": (6.7e-11, 4.0e-11),
     "tile.result": (2.7e-11, 1.2e-10),
-    "numpy.call": (2.1e-06, 2.1e-06),
-    "copy.value": (5.9e-12, 2.5e-11),
-    "copy.run": (5.5e-09, 7.4e-09),
-    "copy.strided": (5.4e-11, 7.4e-11),
-    "shift_add.tap": (5.7e-11, 6.7e-11),
-    "shift_add.strided": (1.2e-10, 1.5e-10),
-    "gemm.product": (6.2e-12, 6.1e-12),
-    "gemm.left": (1.5e-11, 7.1e-11),
-    "gemm.right": (1.5e-11, 5.7e-11),
-    "gemv.value": (2.1e-11, 2.1e-11),
-    "gemm.call": (1.7e-07, 7.4e-07),
-    "box_sum.pass": (6.4e-11, 5.1e-11),
-    "fft.step": (3.9e-11, 4.3e-11),
-    "fft.line": (4.3e-08, 4.7e-08),
-    "fft.product": (1.5e-11, 1.6e-11),
+    "numpy.call": (2.1e-06, 3.0e-06),
+    "copy.value": (5.9e-12, 2.4e-11),
+    "copy.run": (5.5e-09, 6.6e-09),
+    "copy.strided": (5.4e-11, 7.5e-11),
+    "shift_add.tap": (5.7e-11, 7.7e-11),
+    "shift_add.strided": (1.2e-10, 1.6e-10),
+    "gemm.product": (6.2e-12, 5.5e-12),
+    "gemm.left": (1.5e-11, 1.2e-10),
+    "gemm.right": (1.5e-11, 4.2e-11),
+    "gemv.value": (2.1e-11, 1.9e-11),
+    "gemm.summed": (3.1e-11, 8.2e-11),
+    "gemm.call": (1.7e-07, 8.3e-07),
+    "box_sum.pass": (6.4e-11, 5.2e-11),
+    "fft.step": (3.9e-11, 4.5e-11),
+    "fft.line": (4.3e-08, 5.1e-08),
+    "fft.product": (1.5e-11, 8.6e-12),
 }
 COSTS = {name: costs[copies()] for name, costs in FITTED.items()}
 VECTOR = 64  # bytes that BLAS multiplies at once
