@@ -628,6 +628,15 @@ def test_sides_are_done_apart(either_blas, monkeypatch, kernel, walk, dtype, spo
 
 
 @each_method
+def test_items_on_end_before_which_there_is_a_tall_border(method):
+    x, weight = RNG.random((5, 1, 1, 2)), RNG.random((1, 1, 2, 1))
+    walk = {"stride": (4, 6), "padding": ((4, 0), (0, 4))}
+    got = attempt(functools.partial(convcli.conv2d, x, weight, **walk), method)
+    if got is not None:
+        np.testing.assert_allclose(got, np.stack([oracle.layer(one, weight, **walk) for one in x]), atol=1e-12)
+
+
+@each_method
 @pytest.mark.parametrize("boundary", ["reflect", "wrap", -2])
 def test_tiles_that_lie_wholly_in_the_border(tiny, method, boundary):
     x, kernel = WIDE[:, :40], SMOOTH if method != "box-sum" else np.full((3, 3), 2)
@@ -886,13 +895,14 @@ def test_products_of_enormous_weights_overflow_in_their_windows():
         assert got is None or np.isfinite(got[10:]).all()
 
 
-@pytest.mark.parametrize(("row", "products"), [(None, [4, 4]), (18, [4, 4, 4, 8]), (0, [4, 4, 4, 8, 8])])
-def test_only_what_is_spoilt_is_multiplied_again(monkeypatch, row, products):
-    """From the stretch on that has a NaN: with it, without it, and a row at a time."""
+@pytest.mark.parametrize("layout", [row_gemm.Layout(1, 2), row_gemm.Layout(3, 2)])
+@pytest.mark.parametrize(("row", "products"), [(None, [4, 4]), (18, [4, 4, 4, 8]), (9, [4, 4, 4, 8, 4, 8])])
+def test_only_what_is_spoilt_is_multiplied_again(poisoned, monkeypatch, layout, row, products):
+    """The stretches that hold a NaN: without it, and a row at a time. They are of even height."""
     counts, multiply = [], row_gemm.multiply
     monkeypatch.setattr(row_gemm, "multiply", lambda m, x, out: counts.append(len(x)) or multiply(m, x, out))
-    monkeypatch.setattr(row_gemm, "cheapest_layout", lambda _problem: row_gemm.Layout(1, 2))
-    monkeypatch.setattr(row_gemm, "STRETCH", 5 * 38 * 8)
+    monkeypatch.setattr(row_gemm, "cheapest_layout", lambda _problem: layout)
+    monkeypatch.setattr(row_gemm, "stretch", lambda _problem, one, _columns: 10)
     x = np.full((16 + 4, 42), 0.5, np.float32)
     if row is not None:
         x[row, 7] = np.nan
@@ -1804,6 +1814,48 @@ def test_layouts_for_either_blas(either_blas, kernel, in_place, copied):
     window = shapes.conv_window((3000, 4000), kernel, padding="same")
     layout = row_gemm.cheapest_layout(problem.Problem(1, 1, 1, 1, window, "float32", 9, 0, False, None))
     assert layout == (copied if blas.copies() else in_place)
+
+
+def layout_problem(size, kernel, channels=1, **walk):
+    window = shapes.conv_window(size, kernel, **walk)
+    return problem.Problem(1, channels, 1, 1, window, "float32", 9, 0, False, None)
+
+
+@pytest.mark.parametrize(
+    ("size", "dilation", "rows"), [((9, 90), 1, 4), ((3, 90), 1, 2), ((40, 90), 2, 2), ((40, 90), 5, 1)]
+)
+def test_no_product_has_more_rows_than_a_class_of_a_tile(size, dilation, rows):
+    asked = layout_problem(size, (3, 7), padding="same", dilation=(dilation, 1))
+    assert max(one.rows for one in row_gemm.layouts(asked)) == rows
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_tiles_are_whole_products(monkeypatch, rows):
+    monkeypatch.setattr(row_gemm, "cheapest_layout", lambda _problem: row_gemm.Layout(1, rows))
+    asked = layout_problem((1001, 5003), (7, 7), padding="same")
+    height, _ = row_gemm.tile(asked)
+    assert height < 1001
+    assert height % rows == 0
+
+
+def test_rows_of_many_channels_under_a_flat_kernel_are_not_copied():
+    asked = layout_problem((50, 90), (1, 7), channels=3)
+    assert row_gemm.copied(asked, row_gemm.Layout(1, 1)) == 0
+    assert row_gemm.copied(asked, row_gemm.Layout(1, 2)) == 3
+    assert row_gemm.copied(layout_problem((50, 90), (2, 7), channels=3), row_gemm.Layout(1, 1)) == 3
+
+
+def test_a_fourth_row_is_spared_where_it_is_faster(either_blas):
+    heights = [len(row_gemm.lay_out(np.ones((1, 1, 2, kw)), row_gemm.Layout(1, 1), 1)) for kw in (2, 3, 4, 5, 11)]
+    assert heights == [2, 3 if blas.copies() else 4, 4, 5, 12]
+    assert len(row_gemm.lay_out(np.ones((3, 1, 2, 2)), row_gemm.Layout(2, 1), 1)) == 3  # a result has no room for it
+
+
+@pytest.mark.parametrize(("size", "kernel"), [((4000, 301), (3, 301)), ((20_000, 301), (9, 301))])
+def test_responses_far_wider_than_the_result_have_their_price(size, kernel):
+    asked = layout_problem(size, kernel)
+    assert plan.working_memory(row_gemm.METHOD, asked) < 24 * 2**20
+    assert plan.estimate(row_gemm.METHOD, asked) > asked.macs * 1e-11
 
 
 def test_values_side_by_side_are_apart_where_blas_copies(either_blas):

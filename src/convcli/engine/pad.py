@@ -94,7 +94,7 @@ class Border:
         if inner.shape[-3:-1] == (tall, wide) and inner.dtype == dtype and _in_rows(inner):
             return inner
         out = scratch("block", (*inner.shape[:-3], tall, wide, inner.shape[-1]), dtype)
-        y = max(0, top + self.before[0] - rows[0])  # a tile may lie wholly behind the picture
+        y = min(deep, max(0, top + self.before[0] - rows[0]))  # a tile may lie wholly in front of the picture or behind
         x = max(0, left + self.before[1] - columns[0])
         y_end, x_end = y + inner.shape[-3], x + inner.shape[-2]
         out[..., y:y_end, x:x_end, :] = inner

@@ -1,11 +1,15 @@
 """Row GEMM: output rows as matrix products with the input rows under them.
 
-The columns of a kernel are taken in groups. Each input row is stacked with its shifted copies, one for each column of a
-group and every ``sx``-th cell under a stride, channel after channel; stacks on end are one matrix. The other has a row
-for each group, and the product is a response to each: shifted by the group's place and summed over, they are the
-result. In one group of all columns there is nothing to sum, in groups of one nothing to copy, for rows lie as a stack
-would. Several output rows can be one product, with the kernel laid out for each: that multiplies zeros, but BLAS is
-slow with few rows, and copies the cells under them but once. Which layout of the kernel is best, the price decides.
+A kernel's columns are cut into panels of a few. Each input row is stacked with its shifted copies, one for each column
+of a panel and every ``sx``-th cell under a stride, channel after channel; stacks on end are one matrix. The other has a
+row for each panel, and the product is a response to each: shifted by the panel's place and summed over, they are the
+result. Of one panel there is nothing to sum. Of one channel, and panels of a column, nothing is copied: rows lie as a
+stack would. Several output rows can be one product, with the kernel laid out for each, which multiplies the zeros in
+between; but BLAS is slow with few rows, and where it copies what it multiplies, it does so once for all of them. Which
+layout is best, the price decides.
+
+A NaN that meets such a zero spoils results that do not hold it. The stretch of rows is then done again, without the
+zeros.
 
 All rows of a stretch go to ``matmul`` at once: threads wait for each other between the calls, not within. Dilated rows
 are done in classes, every ``dy``-th row at a time, and are then not dilated.
@@ -19,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from convcli.engine.blas import multiply
+from convcli.engine.blas import as_vectors, multiply
 from convcli.engine.costs import COSTS, copy_cost, gemm_cost
 from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, refuses_integers, share_out
 from convcli.engine.scratch import Scratch
@@ -27,53 +31,57 @@ from convcli.engine.shapes import Pair
 
 BLOCK = 1 << 20  # values of a tile's input
 STRETCH = 1 << 20  # values of responses and stacks at a time: they are used while in cache
-CROWDED = 1.5  # times as long takes a stack to lay where it and responses drive each other out of the cache
-ROWS = 1, 2, 4  # output rows of a product that are considered
+CROWDED = 2  # times as long it takes to stack rows where responses, too, want the cache: measured on two threads
+ROWS = 1, 2, 4  # output rows of a product that are considered; tiles are cut by fours
+
+Products = Callable[[Array, Array, Scratch], list[slice]]
 
 
 class Layout(NamedTuple):
-    """How a kernel becomes a matrix: kernel columns of a group, and output rows of a product."""
+    """How a kernel becomes a matrix: kernel columns of a panel, and output rows of a product."""
 
     columns: int
     rows: int
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
-    """Lay the weight out once, and do one class of dilated rows after the other."""
-    sy, dy = problem.window.stride[0], problem.window.dilation[0]
-    classes, down, layout = dy // gcd(sy, dy), row_step(problem), cheapest_layout(problem)
-    fast, exact = bind_layout(problem, weight, layout), cache(lambda: bind_exact(problem, weight))  # which few need
+    """One class of dilated rows after the other: whole products, those that a NaN spoilt again, and what rows are left.
+
+    The weight is laid out once, for the exact rows when there are any.
+    """
+    sy, down, layout = problem.window.stride[0], row_step(problem), cheapest_layout(problem)
+    fast, exact = bind_layout(problem, weight, layout), cache(lambda: bind_exact(problem, weight))
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
-        for first in range(min(classes, out.shape[1])):
-            cells, results = block[:, first * sy :: dy], out[:, first::classes]
-            rows = results.shape[1] - results.shape[1] % layout.rows
-            done = fast(cells, results, scratch)
-            if done < rows:
-                mend(cells[:, done * down :], results[:, done:rows], scratch)
-            if rows < results.shape[1]:
-                exact()(cells[:, rows * down :], results[:, rows:], scratch)
+        for first in range(min(classes(problem), out.shape[1])):
+            cells, results = block[:, first * sy :: problem.window.dilation[0]], out[:, first :: classes(problem)]
+            for rows in fast(cells, results, scratch):
+                mend(cells[:, rows.start * down :], results[:, rows], scratch)
+            done = results.shape[1] - results.shape[1] % layout.rows
+            if done < results.shape[1]:
+                exact()(cells[:, done * down :], results[:, done:], scratch)
 
     def mend(cells: Array, results: Array, scratch: Scratch) -> None:
-        """What has a NaN or an Inf under its own window, and the others as if there were none, to the last bit."""
-        fast(np.where(np.isfinite(cells), cells, 0), results, scratch, heed=False)
+        """What holds a NaN or an Inf, as it is, and all else as if there were none, to the last bit."""
+        cells = cells[:, : (results.shape[1] - 1) * down + problem.window.kernel[0]]
+        fast(np.where(np.isfinite(cells), cells, 0), results, scratch)
         spoilt = scratch("spoilt", results.shape, results.dtype)
         exact()(cells, spoilt, scratch)
-        np.copyto(results, spoilt, where=~np.isfinite(results + spoilt))
+        np.copyto(results, spoilt, where=~np.isfinite(spoilt))
 
     return run
 
 
 def bind_exact(problem: Problem, weight: Array) -> Runner:
-    """In the smallest groups, and what columns are left over by themselves: no cell meets a 0 that is not its own."""
-    kw, dx, step = weight.shape[3], problem.window.dilation[1], group_step(problem)
+    """The least panels, and what columns are left over by themselves: no cell meets a 0 that the kernel has not got."""
+    kw, dx, step = weight.shape[3], problem.window.dilation[1], panel_step(problem)
     whole = kw - kw % step
     parts = []
-    for first, last, columns in ((0, whole, step), (whole, kw, kw - whole)):
-        if first < last:
-            part = weight[..., first:last]
+    for start, stop, columns in ((0, whole, step), (whole, kw, kw - whole)):
+        if start < stop:
+            part = weight[..., start:stop]
             window = problem.window._replace(kernel=part.shape[2:])
-            parts.append((first * dx, bind_layout(problem._replace(window=window), part, Layout(columns, 1))))
+            parts.append((start * dx, bind_layout(problem._replace(window=window), part, Layout(columns, 1))))
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
         for number, (start, part) in enumerate(parts):
@@ -86,86 +94,99 @@ def bind_exact(problem: Problem, weight: Array) -> Runner:
 
 
 def lay_out(weight: Array, layout: Layout, down: int) -> Array:
-    """The matrix: a row for each group of each output, again for every row of a product, ``down`` rows further on."""
+    """The matrix: a row for each panel of each output, again for every row of a product, ``down`` rows further on."""
     outputs, channels, kh, kw = weight.shape
-    (group, tall), taps = layout, -(-kw // layout.columns)
-    lines = np.zeros((outputs, channels, kh, taps * group), weight.dtype)
-    lines[..., :kw] = weight
-    kernels = lines.reshape(outputs, channels, kh, taps, group).transpose(0, 3, 2, 1, 4).reshape(outputs * taps, -1)
-    used, line = tall * outputs * taps, down * channels * group
-    spare = taps > 1 and used % 4 == 3  # BLAS likes a fourth row better than three left over
-    matrix = np.zeros((used + spare, (tall - 1) * line + kernels.shape[1]), weight.dtype)
-    for number in range(tall):
-        rows = matrix[number * len(kernels) : (number + 1) * len(kernels)]
-        rows[:, number * line : number * line + kernels.shape[1]] = kernels
+    (columns, rows), panels = layout, -(-kw // layout.columns)
+    padded = np.zeros((outputs, channels, kh, panels * columns), weight.dtype)
+    padded[..., :kw] = weight
+    kernels = padded.reshape(outputs, channels, kh, panels, columns).transpose(0, 3, 2, 1, 4)
+    kernels = kernels.reshape(outputs * panels, kh * channels * columns)
+    height, depth = kernels.shape
+    step = down * channels * columns
+    shape = matrix_rows(outputs * panels * rows, panels), depth + (rows - 1) * step
+    matrix = np.zeros(shape, weight.dtype)
+    for number in range(rows):
+        matrix[number * height : (number + 1) * height, number * step : number * step + depth] = kernels
     return matrix
 
 
-def bind_layout(problem: Problem, weight: Array, layout: Layout) -> Callable[..., int]:
-    """The weight as a matrix; a runner does the rows of whole products, and returns how many.
+def matrix_rows(used: int, panels: int) -> int:
+    """Of a product, or a fourth more: BLAS likes it better than three left over. A result has no room for it."""
+    return used + (panels > 1 and used % 4 == 3 and not as_vectors(used))
 
-    Where a cell may meet the zeros between kernels, it has to ``heed`` that 0 times a NaN or an Inf is NaN, and stops
-    before the first stretch that has one.
+
+def bind_layout(problem: Problem, weight: Array, layout: Layout) -> Products:
+    """The weight as a matrix; a runner does the output rows that are whole products.
+
+    It returns those in which a cell that is not finite, or a square that overflows, may have met a zero in between.
     """
     sx, dx, down = problem.window.stride[1], problem.window.dilation[1], row_step(problem)
     outputs, channels, kh, kw = weight.shape
-    group, tall = layout
-    taps, last = -(-kw // group), (kw - 1) % group + 1  # responses, and columns of the last group
-    depth, laid, zeros = channels * group, copied(problem, layout) > 0, tall > 1 or last < group
-    apart = group * dx // sx if taps > 1 else 0  # cells from one response to the next
+    (panel, tall), panels = layout, -(-kw // layout.columns)
+    last = kw - (panels - 1) * panel  # columns of the last panel
+    apart = panel * dx // sx if panels > 1 else 0  # cells from one response to the next
+    stacked, zeros = copied(problem, layout) > 0, tall > 1 or last < panel
     matrix = lay_out(weight, layout, down)
-    ones = np.ones((1, taps), weight.dtype)  # BLAS adds rows up faster than np.add.reduce
+    ones = np.ones((1, panels), weight.dtype)  # BLAS adds rows up faster than np.add.reduce
 
-    def run(block: Array, out: Array, scratch: Scratch, heed: bool = zeros) -> int:
-        # Views of a whole tile are made once and sliced for each stretch: as_strided takes longer than a row's product.
-        _, rows, columns, pitch = out.shape
-        products: int = rows // tall
-        if not products:
-            return 0
-        most = stretch(problem, layout, columns) // tall if laid or taps > 1 else products
-        step = share_out(products, most)  # products at a time
-        wide = columns + (taps - 1) * apart
-        width, length = columns * pitch, wide * pitch
+    # Views of a whole tile are made once and sliced for each stretch: as_strided takes longer than a row's product.
 
-        plane, line, column, value = block.strides
+    def multiplied(block: Array, shape: Pair, counts: Pair, scratch: Scratch) -> Callable[[int, int], Array]:
+        """The cells that some of all products multiply, so many a stretch, by the first's number and their count."""
+        (wide, pitch), (products, step), (plane, line, column, value) = shape, counts, block.strides
         shifts = line, plane, dx * column, sx * column, value
-        stacks = shifted = as_strided(block, (block.shape[1], channels, group, wide, pitch), shifts)
-        if laid:
-            stacks = scratch("stacks", ((step * tall - 1) * down + kh, *shifted.shape[1:]), out.dtype)
+        stacks = shifted = as_strided(block, (block.shape[1], channels, panel, wide, pitch), shifts)
+        if stacked:
+            products, height = step, (step * tall - 1) * down + kh
+            stacks = scratch("stacks", (height, *shifted.shape[1:]), block.dtype)
             stacks[:, :, last:, wide - apart :] = 0
-        row, each = stacks.strides[0], stacks.strides[0 if depth == 1 else 1 if group == 1 else 2]
-        under = step if laid else products, matrix.shape[1], length
-        windows = as_strided(stacks, under, (tall * down * row, each, value))
+        next_row = stacks.strides[0]
+        next_copy = next_row if channels * panel == 1 else stacks.strides[1 if panel == 1 else 2]
+        strides = tall * down * next_row, next_copy, value
+        cells = as_strided(stacks, (products, matrix.shape[1], wide * pitch), strides)
 
-        plane, line, _, _ = out.strides
-        if taps == 1:
-            each = line if tall > 1 else plane
-            results = as_strided(out, (products, tall * outputs, width), (tall * line, each, value))
+        def take(top: int, count: int) -> Array:
+            if not stacked:
+                return cells[top : top + count]
+            rows = (count * tall - 1) * down + kh
+            fresh = shifted[top * tall * down : top * tall * down + rows]
+            stacks[:rows, :, :last] = fresh[:, :, :last]
+            if last < panel:
+                stacks[:rows, :, last:, :-apart] = fresh[:, :, last:, :-apart]
+            return cells[:count]
+
+        return take
+
+    def run(block: Array, out: Array, scratch: Scratch) -> list[slice]:
+        products, columns, pitch = out.shape[1] // tall, out.shape[2], out.shape[3]
+        if not products:
+            return []
+        most = stretch(problem, layout, columns) // tall if stacked or panels > 1 else products
+        step, width, wide = share_out(products, most), columns * pitch, across(problem, layout, columns)
+        take = multiplied(block, (wide, pitch), (products, step), scratch)
+        plane, line, _, value = out.strides
+        if panels == 1:
+            next_row = line if tall > 1 else plane
+            results = as_strided(out, (products, tall * outputs, width), (tall * line, next_row, value))
         else:
             results = as_strided(out, (products, tall, outputs, 1, width), (tall * line, line, plane, value, value))
-            product = scratch("product", (step, len(matrix), length), out.dtype)
-            row, each, _ = product.strides
-            places = row, outputs * taps * each, taps * each, each + apart * pitch * value, value
-            responses = as_strided(product, (step, tall, outputs, taps, width), places)
+            product = scratch("product", (step, len(matrix), wide * pitch), out.dtype)
+            whole, row, _ = product.strides
+            places = whole, outputs * panels * row, panels * row, row + apart * pitch * value, value
+            responses = as_strided(product, (step, tall, outputs, panels, width), places)
 
+        spoilt = []
         for top in range(0, products, step):
             count = min(step, products - top)
             done = results[top : top + count]
-            if laid:
-                deep = (count * tall - 1) * down + kh
-                fresh = shifted[top * tall * down : top * tall * down + deep]
-                stacks[:deep, :, :last] = fresh[:, :, :last]
-                if last < group:
-                    stacks[:deep, :, last:, :-apart] = fresh[:, :, last:, :-apart]
-            first = 0 if laid else top
-            if taps == 1:
-                multiply(matrix, windows[first : first + count], done)
+            if panels == 1:
+                multiply(matrix, take(top, count), done)
             else:
-                multiply(matrix, windows[first : first + count], product[:count])
+                multiply(matrix, take(top, count), product[:count])
                 np.matmul(ones, responses[:count], out=done)
-            if heed and not isfinite(float(np.vecdot(done, done).sum())):
-                return top * tall
-        return products * tall
+            if zeros and not isfinite(float(np.vecdot(done, done).sum())):
+                spoilt.append(slice(top * tall, (top + count) * tall))
+        return spoilt
 
     return run
 
@@ -177,15 +198,19 @@ def cheapest_layout(problem: Problem) -> Layout:
 
 
 def layouts(problem: Problem) -> list[Layout]:
-    """What can be done: responses to groups of all sizes, and one to all columns, of which only one output goes by
-    several rows."""
-    kw, step = problem.window.kernel[1], group_step(problem)
-    groups = {-(-kw // (step * count)) * step for count in range(1, -(-kw // step) + 1)}
-    parted = [Layout(columns, rows) for columns in groups if columns < kw for rows in ROWS]
-    return parted + [Layout(kw, rows) for rows in ROWS if rows == 1 or problem.outputs == 1]
+    """What is considered: for each count of panels the least that make it, and so many rows as divide a tile.
+
+    A single panel's product is the result. Of several outputs and rows that would have no place in it as they lie.
+    """
+    kw, step = problem.window.kernel[1], panel_step(problem)
+    widths = {-(-kw // (step * count)) * step for count in range(1, -(-kw // step) + 1)}
+    most = min(problem.window.output[0], max(ROWS)) // classes(problem)
+    rows = [1, *(count for count in ROWS if 1 < count <= most)]
+    parted = [Layout(columns, count) for columns in widths if columns < kw for count in rows]
+    return parted + [Layout(kw, count) for count in rows if count == 1 or problem.outputs == 1]
 
 
-def group_step(problem: Problem) -> int:
+def panel_step(problem: Problem) -> int:
     """The least number of kernel columns that moves a response by whole cells of the result."""
     sx, dx = problem.window.stride[1], problem.window.dilation[1]
     return sx // gcd(sx, dx)
@@ -196,34 +221,45 @@ def row_step(problem: Problem) -> int:
     return problem.window.stride[0] // gcd(problem.window.stride[0], problem.window.dilation[0])
 
 
-def taken(problem: Problem, layout: Layout) -> int:
-    """Responses that are summed over for an output; none where the product is the result."""
-    responses = -(-problem.window.kernel[1] // layout.columns)
-    return responses if responses > 1 else 0
+def classes(problem: Problem) -> int:
+    """Of output rows that meet the same input rows."""
+    return problem.window.dilation[0] // gcd(problem.window.stride[0], problem.window.dilation[0])
+
+
+def responses(problem: Problem, layout: Layout) -> int:
+    """How many are summed over for an output; none where the product is the result."""
+    panels = -(-problem.window.kernel[1] // layout.columns)
+    return panels if panels > 1 else 0
 
 
 def copied(problem: Problem, layout: Layout) -> int:
-    """Values laid anew for each output pixel; of rows as they lie none."""
+    """Values stacked for each output pixel; of rows as they lie none."""
     rows_alike = problem.channels == 1 or (problem.window.kernel[0] == 1 and layout.rows == 1)
     as_they_lie = layout.columns == 1 and problem.window.stride[1] == 1 and rows_alike
     return 0 if as_they_lie else problem.channels * layout.columns * row_step(problem)
 
 
-def pixel_values(problem: Problem, layout: Layout) -> int:
-    """Values of stacks and responses for each output pixel."""
-    return copied(problem, layout) + problem.outputs * taken(problem, layout)
+def across(problem: Problem, layout: Layout, columns: int) -> int:
+    """Cells of a response, so long that every panel's part of it has as many as there are output columns."""
+    apart = layout.columns * problem.window.dilation[1] // problem.window.stride[1]
+    return columns + max(0, responses(problem, layout) - 1) * apart
+
+
+def row_values(problem: Problem, layout: Layout, columns: int) -> int:
+    """Values of stacks and responses for each output row."""
+    summed = matrix_rows(problem.outputs * responses(problem, layout) * layout.rows, 2) / layout.rows
+    return int((copied(problem, layout) + summed) * across(problem, layout, columns) * problem.pitch)
 
 
 def stretch(problem: Problem, layout: Layout, columns: int) -> int:
     """Output rows at a time."""
-    values = max(1, pixel_values(problem, layout)) * columns * problem.pitch * layout.rows
-    return max(1, STRETCH // values) * layout.rows
+    return max(1, STRETCH // max(1, row_values(problem, layout, columns) * layout.rows)) * layout.rows
 
 
 def tile(problem: Problem) -> Pair:
     """Rows as wide as the picture, as many as are whole products."""
-    (rows, columns), tall = fit_tile(problem, BLOCK), cheapest_layout(problem).rows
-    return min(problem.window.output[0], -(-rows // tall) * tall), columns
+    (rows, columns), count = fit_tile(problem, BLOCK), cheapest_layout(problem).rows * classes(problem)
+    return min(problem.window.output[0], -(-rows // count) * count), columns
 
 
 def cost(problem: Problem) -> float:
@@ -232,36 +268,48 @@ def cost(problem: Problem) -> float:
 
 
 def seconds(problem: Problem, layout: Layout) -> float:
-    """The stacks, a product for each row or several, the sum of responses, and of many channels the weight's matrix."""
+    """The stacks, a product for each row or several, the sum of responses, and of many channels the weight's matrix.
+
+    Rows that are left over are priced as a product.
+    """
     (kh, kw), sx, size = problem.window.kernel, problem.window.stride[1], problem.itemsize
-    (group, tall), down, taps = layout, row_step(problem), taken(problem, layout)
-    rows, columns, pitch = problem.planes * problem.window.output[0], problem.window.output[1], problem.pitch
-    length, step = columns * pitch, stretch(problem, layout, columns)
+    (panel, tall), down, summed = layout, row_step(problem), responses(problem, layout)
+    (height, columns), pitch = problem.window.output, problem.pitch
+    rows, products, wide = (
+        problem.planes * height,
+        problem.planes * -(-height // tall),
+        across(problem, layout, columns),
+    )
+    step = stretch(problem, layout, columns)
     again = ((step - 1) * down + kh) / (step * down)  # rows of stacks made anew for each stretch
-    crowded = CROWDED if taps else 1
-    stacks = copy_cost(rows * length * copied(problem, layout) * again * crowded, columns, pitch, sx, size)
-    depth = ((tall - 1) * down + kh) * problem.channels * group
-    products = gemm_cost(rows / tall, tall * problem.outputs * max(1, taps), depth, length, size)
-    sums = rows * problem.outputs * taps * length * size * COSTS["gemm.summed"]
+    crowded = CROWDED if summed else 1
+    stacks = copy_cost(rows * wide * pitch * copied(problem, layout) * again * crowded, wide, pitch, sx, size)
+    depth = ((tall - 1) * down + kh) * problem.channels * panel
+    used = matrix_rows(tall * problem.outputs * max(1, summed), summed)
+    multiplied = gemm_cost(products, used, depth, wide * pitch, size)
+    sums = rows * problem.outputs * summed * columns * pitch * size * COSTS["gemm.summed"]
     laid_out = copy_cost(problem.outputs * problem.channels * kh * kw, kw, 1, 1, size)
-    return stacks + products + sums + laid_out
+    return stacks + multiplied + sums + laid_out
 
 
 def calls(problem: Problem) -> float:
-    """Four for each stretch and a dozen views of the tile, for each class of rows."""
+    """Five for each stretch and a dozen views of the tile, for each class of rows."""
     rows, columns = tile(problem)
-    sy, dy = problem.window.stride[0], problem.window.dilation[0]
-    classes = min(rows, dy // gcd(sy, dy))
-    return 12 * classes + 4 * max(-(-rows // stretch(problem, cheapest_layout(problem), columns)), classes)
+    count = min(rows, classes(problem))
+    return 12 * count + 5 * max(-(-rows // stretch(problem, cheapest_layout(problem), columns)), count)
 
 
 def memory(problem: Problem) -> int:
-    """The stacks and responses of a stretch."""
+    """The stacks and responses of a stretch, also of the exact one."""
     rows, columns = tile(problem)
-    best = cheapest_layout(problem)
-    across = columns + max(0, taken(problem, best) - 1) * best.columns * problem.window.dilation[1]
-    count = min(rows, stretch(problem, best, columns)) + (problem.window.kernel[0] if copied(problem, best) else 0)
-    return pixel_values(problem, best) * across * problem.pitch * count * problem.itemsize
+
+    def held(layout: Layout) -> int:
+        count = min(rows, stretch(problem, layout, columns)) + (
+            problem.window.kernel[0] if copied(problem, layout) else 0
+        )
+        return row_values(problem, layout, columns) * count * problem.itemsize
+
+    return max(held(cheapest_layout(problem)), held(Layout(panel_step(problem), 1)))
 
 
 METHOD = Method("row-gemm", bind, refuses_integers, tile, cost, calls, memory, views=True)
