@@ -1808,7 +1808,7 @@ def test_a_helper_that_is_busy_keeps_nothing_of_those_who_did_not_wait_for_it():
 
 @pytest.mark.parametrize(
     ("kernel", "in_place", "copied"),
-    [((3, 3), (3, 2), (3, 1)), ((11, 11), (1, 2), (2, 4))],
+    [((3, 3), (3, 2), (3, 1)), ((31, 3), (1, 4), (1, 4))],
 )
 def test_layouts_for_either_blas(either_blas, kernel, in_place, copied):
     window = shapes.conv_window((3000, 4000), kernel, padding="same")
@@ -2036,3 +2036,9 @@ def test_tiles_share_a_picture_evenly(size, channels):
     assert rows >= min(size[0], 32)
     tall = -(-size[0] // rows)
     assert tall in (1, *range(2, 20, 2)) or tall > 20 or rows == 32  # of many, one more or less does not matter
+
+
+def test_im2col_takes_no_large_block_for_few_columns():
+    window = shapes.conv_window((4000, 4000), (1, 1), stride=4)
+    asked = problem.Problem(1, 8, 4, 1, window, "float32", 8, 0, False, None)
+    assert problem.block_values(asked, im2col.tile(asked)) <= 1.1 * im2col.VALUES

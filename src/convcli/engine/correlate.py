@@ -23,7 +23,7 @@ from convcli.words import AUTO, Boundary, Combine
 Array = NDArray[Any]
 
 FLOAT32_EXACT, FLOAT64_EXACT, INT64_EXACT = 2**24, 2**53, 2**63  # integers below these are held exactly
-WORTH_THREADS = 1.3e-3  # seconds of estimated work below which waiting for each other costs threads more than they save
+WORTH_THREADS = 2.2e-3  # seconds of estimated work below which waiting for each other costs threads more than they save
 LEAST_SHARES, SHARE = 4, 2.5e-3  # tiles are cut for an even number of shares, each so many seconds of estimated work
 WORTH_SIDES = 1 << 21  # cells of a plane above which its sides may be tiles of their own
 SIDES = 16  # if they are less than this part of it

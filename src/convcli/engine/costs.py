@@ -12,25 +12,26 @@ from convcli.engine.blas import as_vectors, copies
 
 FITTED = {  # without and with copies; seconds for each byte of a value, unless it says "start", "call", "run" or "line"
     "start": (1.1e-04, 1.4e-04),
-    "tile.call": (7.5e-05, 1.5e-04),
-    "tile.cell": (6.7e-11, 4.0e-11),
-    "tile.result": (2.7e-11, 1.2e-10),
-    "numpy.call": (2.1e-06, 3.0e-06),
+    "tile.call": (7.5e-05, 1.7e-04),
+    "tile.cell": (6.7e-11, 4.2e-11),
+    "tile.result": (2.7e-11, 1.3e-10),
+    "numpy.call": (2.1e-06, 3.1e-06),
     "copy.value": (5.9e-12, 2.4e-11),
-    "copy.run": (5.5e-09, 6.6e-09),
-    "copy.strided": (5.4e-11, 7.5e-11),
-    "shift_add.tap": (5.7e-11, 7.7e-11),
-    "shift_add.strided": (1.2e-10, 1.6e-10),
-    "gemm.product": (6.2e-12, 5.5e-12),
+    "copy.run": (5.5e-09, 6.2e-09),
+    "copy.strided": (5.4e-11, 6.7e-11),
+    "shift_add.tap": (5.7e-11, 7.8e-11),
+    "shift_add.strided": (1.2e-10, 1.5e-10),
+    "gemm.product": (6.2e-12, 5.3e-12),
     "gemm.left": (1.5e-11, 1.2e-10),
-    "gemm.right": (1.5e-11, 4.2e-11),
+    "gemm.right": (1.5e-11, 4.1e-11),
     "gemv.value": (2.1e-11, 1.9e-11),
-    "gemm.summed": (3.1e-11, 8.2e-11),
-    "gemm.call": (1.7e-07, 8.3e-07),
-    "box_sum.pass": (6.4e-11, 5.2e-11),
-    "fft.step": (3.9e-11, 4.5e-11),
-    "fft.line": (4.3e-08, 5.1e-08),
-    "fft.product": (1.5e-11, 8.6e-12),
+    "gemv.call": (1.0e-07, 6.7e-08),
+    "gemm.summed": (3.1e-11, 6.8e-11),
+    "gemm.call": (1.7e-07, 8.2e-07),
+    "box_sum.pass": (6.4e-11, 5.1e-11),
+    "fft.step": (3.9e-11, 4.4e-11),
+    "fft.line": (4.3e-08, 5.0e-08),
+    "fft.product": (1.5e-11, 6.8e-12),
 }
 COSTS = {name: costs[copies()] for name, costs in FITTED.items()}
 VECTOR = 64  # bytes that BLAS multiplies at once
@@ -41,7 +42,7 @@ def gemm_cost(calls: float, rows: int, depth: int, columns: int, itemsize: int) 
     lanes = VECTOR // itemsize
     across = -(-columns // lanes) * lanes
     if as_vectors(rows):
-        return calls * rows * itemsize * depth * across * COSTS["gemv.value"]
+        return calls * rows * (COSTS["gemv.call"] + itemsize * depth * across * COSTS["gemv.value"])
     products = rows * depth * across * COSTS["gemm.product"]
     read = depth * (rows * COSTS["gemm.left"] + columns * COSTS["gemm.right"])
     return calls * (COSTS["gemm.call"] + itemsize * (products + read))

@@ -4,6 +4,8 @@ The copy costs a pass for each tap, little beside the product when there are man
 are no trouble here, for a tile's rows are one long row; nor are many small groups, whose products are one call.
 """
 
+from math import prod
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
@@ -54,9 +56,10 @@ def stretch(problem: Problem, columns: int) -> int:
 
 
 def tile(problem: Problem) -> Pair:
-    """Whole rows as long as they fit."""
+    """Whole rows as long as they fit, the block as well, of which a small kernel with a large stride uses little."""
     height, width = problem.window.output
-    pixels = max(1, VALUES // (depth(problem) * problem.pitch))
+    apart = problem.channels * prod(problem.window.stride)
+    pixels = max(1, VALUES // (max(depth(problem), apart) * problem.pitch))
     return min(height, max(1, pixels // width)), min(width, max(pixels, 16))
 
 

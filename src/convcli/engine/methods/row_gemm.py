@@ -34,6 +34,8 @@ STRETCH = 1 << 20  # values of responses and stacks at a time: they are used whi
 CROWDED = 2  # times as long it takes to stack rows where responses, too, want the cache: measured on two threads
 ROWS = 1, 2, 4  # output rows of a product that are considered; tiles are cut by fours
 
+REST = 30  # calls of NumPy for the rows that are left over
+
 Products = Callable[[Array, Array, Scratch], list[slice]]
 
 
@@ -270,7 +272,7 @@ def cost(problem: Problem) -> float:
 def seconds(problem: Problem, layout: Layout) -> float:
     """The stacks, a product for each row or several, the sum of responses, and of many channels the weight's matrix.
 
-    Rows that are left over are priced as a product.
+    Rows that are left over are priced as a product and ``REST`` calls.
     """
     (kh, kw), sx, size = problem.window.kernel, problem.window.stride[1], problem.itemsize
     (panel, tall), down, summed = layout, row_step(problem), responses(problem, layout)
@@ -287,9 +289,11 @@ def seconds(problem: Problem, layout: Layout) -> float:
     depth = ((tall - 1) * down + kh) * problem.channels * panel
     used = matrix_rows(tall * problem.outputs * max(1, summed), summed)
     multiplied = gemm_cost(products, used, depth, wide * pitch, size)
-    sums = rows * problem.outputs * summed * columns * pitch * size * COSTS["gemm.summed"]
+    values = summed * columns * pitch * size
+    sums = rows * problem.outputs * (bool(summed) * COSTS["gemv.call"] + values * COSTS["gemm.summed"])
+    left = problem.planes * classes(problem) * REST * COSTS["numpy.call"] if height // classes(problem) % tall else 0.0
     laid_out = copy_cost(problem.outputs * problem.channels * kh * kw, kw, 1, 1, size)
-    return stacks + multiplied + sums + laid_out
+    return stacks + multiplied + sums + laid_out + left
 
 
 def calls(problem: Problem) -> float:
