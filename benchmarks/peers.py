@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 
 import cv2
 import numpy as np
@@ -179,15 +180,16 @@ def strides() -> None:
 
 def growth() -> None:
     """Time over pixels: the exponent fitted from 1 to 100 megapixels."""
-    for size in (3, 15):
+    for size, threads in product((3, 15), (1, THREADS)):
         kernel, points = dense(size), []
         for megapixels in (1, 3, 10, 30, 100):
             picture = RNG.random((int(1000 * math.sqrt(megapixels)),) * 2, dtype=np.float32)
-            (spent,) = seconds(partial(convcli.filter2d, picture, kernel, threads=THREADS))
+            (spent,) = seconds(partial(convcli.filter2d, picture, kernel, threads=threads))
             points.append((math.log(picture.size), math.log(spent)))
         pixels, spents = np.array(points).T
-        exponent = np.polyfit(pixels, spents, 1)[0]
-        print(f"\nTime of a {size}x{size} kernel grows with the {exponent:.2f}th power of the pixels.")
+        power = np.polyfit(pixels, spents, 1)[0]
+        on = "one thread" if threads == 1 else f"{threads} threads"
+        print(f"\nTime of a {size}x{size} kernel grows with the {power:.2f}th power of the pixels on {on}.")
 
 
 SECTIONS = {"opencv": opencv, "bytes": bytes_, "gaussian": gaussian, "scipy": scipy, "strides": strides}

@@ -182,14 +182,14 @@ class _Run:
         return [method.bind(self.problem, weights.reshape(-1, *weights.shape[2:])) for weights in blocks]
 
     def tiles(self, shares: int) -> Iterator[Tile]:
-        """The sides of every item and group, turned for their rows to be long, and what is between them."""
+        """What is between the sides of every item and group, and these, turned for their rows to be long."""
         (height, width), inner = self.ask.window.output, self._inner_columns()
         regions = [(self, slice(0, height), inner)]
         sides = [side for side in (slice(0, inner.start), slice(inner.stop, width)) if side.start < side.stop]
         if sides:
             problem = self.problem._replace(window=self.ask.window.turned())
             turned = _Run(self.ask.turned(), self.store.turned(), problem, self.method)
-            regions = [(turned, side, slice(0, height)) for side in sides] + regions
+            regions += [(turned, side, slice(0, height)) for side in sides]  # short ones last, to end together
         places = [
             (run, slice(top, min(top + tall, rows.stop)), slice(left, min(left + wide, columns.stop)))
             for run, rows, columns in regions
