@@ -31,7 +31,7 @@ from convcli.engine.shapes import Pair
 
 BLOCK = 1 << 20  # values of a tile's input
 STRETCH = 1 << 20  # values of responses and stacks at a time: they are used while in cache
-CROWDED = 2  # times as long it takes to stack rows where responses, too, want the cache: measured on two threads
+CROWDED = 1.75  # times as long it takes to stack rows where responses, too, want the cache: measured on two threads
 ROWS = 1, 2, 4  # output rows of a product that are considered; tiles are cut by fours
 
 REST = 30  # calls of NumPy for the rows that are left over
