@@ -109,8 +109,7 @@ def fit(count: int = 250) -> None:
     rng, names = np.random.default_rng(1), list(COSTS)
     work, spent, counts = [], [], []
 
-    def measure(ask: Correlation, target: np.dtype, methods: list[str]) -> None:
-        problem = ask.problem(target.kind in "iu")
+    def measure(ask: Correlation, target: np.dtype, problem: Problem, methods: list[str]) -> None:
         plain = problem.channels == problem.outputs == problem.window.stride[0] == problem.window.stride[1] == 1
         for name, seconds in times(ask, target, methods, 3).items():
             work.append([_unit(names, one, name, problem) for one in names])
@@ -121,17 +120,17 @@ def fit(count: int = 250) -> None:
         ask, target = draw(rng, LARGE if number % 2 else 8)  # of pixels, too, there must be enough to tell
         problem = ask.problem(target.kind in "iu")
         methods = worth_running(problem)
-        measure(ask, target, methods)
+        measure(ask, target, problem, methods)
         if row_gemm.METHOD.name in methods:
             for one in rng.integers(100, size=LAYOUTS):
                 with mock.patch.object(row_gemm, "cheapest_layout", cache(lambda p, one=one: _layout(p, one))):
-                    measure(ask, target, [row_gemm.METHOD.name])
+                    measure(ask, target, problem, [row_gemm.METHOD.name])
 
-    logs, shares = np.log(spent), np.sqrt(counts)
+    matrix, logs, shares = np.array(work), np.log(spent), np.sqrt(counts)
     now, bounds = np.log(list(COSTS.values())), (np.log(LEAST), np.inf)
 
     def errors(constants: np.ndarray) -> np.ndarray:
-        return np.asarray(shares * (np.log(np.array(work) @ np.exp(constants)) - logs))
+        return np.asarray(shares * (np.log(matrix @ np.exp(constants)) - logs))
 
     found = least_squares(errors, np.maximum(now, np.log(2 * LEAST)), bounds=bounds, loss="soft_l1", f_scale=OUTLIER)
     for name, constant in zip(names, np.exp(found.x), strict=True):

@@ -2042,3 +2042,24 @@ def test_im2col_takes_no_large_block_for_few_columns():
     window = shapes.conv_window((4000, 4000), (1, 1), stride=4)
     asked = problem.Problem(1, 8, 4, 1, window, "float32", 8, 0, False, None)
     assert problem.block_values(asked, im2col.tile(asked)) <= 1.1 * im2col.VALUES
+
+
+def test_a_view_of_the_picture_costs_nothing_to_lay(monkeypatch):
+    asked = layout_problem((1078, 529), (1, 1), channels=39)
+    padded = layout_problem((1078, 529), (1, 1), channels=39, padding=1)
+    before = [plan.price(row_gemm.METHOD, one, one) for one in (asked, padded)]
+    monkeypatch.setitem(costs.COSTS, "tile.cell", 1.0)
+    after = [plan.price(row_gemm.METHOD, one, one) for one in (asked, padded)]
+    assert after[0] == before[0]
+    assert after[1] > before[1] + 1
+
+
+def test_sides_are_done_last(monkeypatch):
+    """They are short: so threads end together."""
+    monkeypatch.setattr(correlate, "WORTH_SIDES", 0)
+    window = shapes.conv_window((60, 700), (7, 7), padding="same")
+    ask = Correlation(np.zeros((1, 1, 60, 700, 1), np.float32), RNG.standard_normal((1, 1, 7, 7)), window)
+    run = correlate._Run(ask, Store(np.zeros(ask.shape, np.float32)), ask.problem(), row_gemm.METHOD)
+    inner = [one is run for one, *_ in run.tiles(4)]
+    assert inner == sorted(inner, reverse=True)
+    assert 0 < sum(inner) < len(inner)

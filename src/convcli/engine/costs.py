@@ -1,12 +1,12 @@
 """What a step of work costs, in seconds, on one thread.
 
 From ``benchmarks/planner.py fit``, November 2026: AMD EPYCs of family 25, NumPy 2.4 with OpenBLAS 0.3.31, one with
-AVX-512 (SkylakeX kernels) and one without (Haswell kernels, which copy what they multiply). A column is one machine's
-fit, also of what has nothing to do with BLAS. The one with AVX-512 was fitted before ``fft``, ``separable`` and
-``winograd`` became what they are, and before ``row-gemm`` had layouts: its ``gemm.left`` and ``gemm.right`` are one
-number, its ``gemm.summed`` and ``gemv.call`` are guesses under which what was measured to be fastest is chosen, and its
-``fft`` is nine tenths of an earlier fit of the other column. Only ratios matter to the planner; seconds tell what is
-worth threads.
+AVX-512 (SkylakeX kernels) and one without (Haswell kernels, which copy what they multiply; fitted to timings that were
+kept while the prices of ``row-gemm`` changed). A column is one machine's fit, also of what has nothing to do with BLAS.
+The one with AVX-512 was fitted before ``fft``, ``separable`` and ``winograd`` became what they are, and before
+``row-gemm`` had layouts: its ``gemm.left`` and ``gemm.right`` are one number, its ``gemm.summed`` and ``gemv.call`` are
+guesses under which what was measured to be fastest is chosen, and its ``fft`` is nine tenths of an earlier fit of the
+other column. Only ratios matter to the planner; seconds tell what is worth threads.
 """
 
 from convcli.engine.blas import as_vectors, copies

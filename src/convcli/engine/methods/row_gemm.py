@@ -33,7 +33,6 @@ BLOCK = 1 << 20  # values of a tile's input
 STRETCH = 1 << 20  # values of responses and stacks at a time: they are used while in cache
 CROWDED = 1.75  # times as long it takes to stack rows where responses, too, want the cache: measured on two threads
 ROWS = 1, 2, 4  # output rows of a product that are considered; tiles are cut by fours
-
 REST = 30  # calls of NumPy for the rows that are left over
 
 Products = Callable[[Array, Array, Scratch], list[slice]]
@@ -124,9 +123,8 @@ def bind_layout(problem: Problem, weight: Array, layout: Layout) -> Products:
     """
     sx, dx, down = problem.window.stride[1], problem.window.dilation[1], row_step(problem)
     outputs, channels, kh, kw = weight.shape
-    (panel, tall), panels = layout, -(-kw // layout.columns)
+    (panel, tall), panels, apart = layout, panel_count(problem, layout), panel_pace(problem, layout)
     last = kw - (panels - 1) * panel  # columns of the last panel
-    apart = panel * dx // sx if panels > 1 else 0  # cells from one response to the next
     stacked, zeros = copied(problem, layout) > 0, tall > 1 or last < panel
     matrix = lay_out(weight, layout, down)
     ones = np.ones((1, panels), weight.dtype)  # BLAS adds rows up faster than np.add.reduce
@@ -163,8 +161,8 @@ def bind_layout(problem: Problem, weight: Array, layout: Layout) -> Products:
         products, columns, pitch = out.shape[1] // tall, out.shape[2], out.shape[3]
         if not products:
             return []
-        most = stretch(problem, layout, columns) // tall if stacked or panels > 1 else products
-        step, width, wide = share_out(products, most), columns * pitch, across(problem, layout, columns)
+        step = share_out(products, stretch(problem, layout, columns) // tall)
+        width, wide = columns * pitch, across(problem, layout, columns)
         take = multiplied(block, (wide, pitch), (products, step), scratch)
         plane, line, _, value = out.strides
         if panels == 1:
@@ -206,8 +204,8 @@ def layouts(problem: Problem) -> list[Layout]:
     """
     kw, step = problem.window.kernel[1], panel_step(problem)
     widths = {-(-kw // (step * count)) * step for count in range(1, -(-kw // step) + 1)}
-    most = min(problem.window.output[0], max(ROWS)) // classes(problem)
-    rows = [1, *(count for count in ROWS if 1 < count <= most)]
+    most = max(1, min(problem.window.output[0], max(ROWS)) // classes(problem))
+    rows = [count for count in ROWS if count <= most]
     parted = [Layout(columns, count) for columns in widths if columns < kw for count in rows]
     return parted + [Layout(kw, count) for count in rows if count == 1 or problem.outputs == 1]
 
@@ -228,10 +226,14 @@ def classes(problem: Problem) -> int:
     return problem.window.dilation[0] // gcd(problem.window.stride[0], problem.window.dilation[0])
 
 
-def responses(problem: Problem, layout: Layout) -> int:
-    """How many are summed over for an output; none where the product is the result."""
-    panels = -(-problem.window.kernel[1] // layout.columns)
-    return panels if panels > 1 else 0
+def panel_count(problem: Problem, layout: Layout) -> int:
+    """Panels of a kernel: responses that are summed over for an output, or one that is the result."""
+    return -(-problem.window.kernel[1] // layout.columns)
+
+
+def panel_pace(problem: Problem, layout: Layout) -> int:
+    """Cells from a panel's response to the next one's."""
+    return layout.columns * problem.window.dilation[1] // problem.window.stride[1]
 
 
 def copied(problem: Problem, layout: Layout) -> int:
@@ -243,13 +245,13 @@ def copied(problem: Problem, layout: Layout) -> int:
 
 def across(problem: Problem, layout: Layout, columns: int) -> int:
     """Cells of a response, so long that every panel's part of it has as many as there are output columns."""
-    apart = layout.columns * problem.window.dilation[1] // problem.window.stride[1]
-    return columns + max(0, responses(problem, layout) - 1) * apart
+    return columns + (panel_count(problem, layout) - 1) * panel_pace(problem, layout)
 
 
 def row_values(problem: Problem, layout: Layout, columns: int) -> int:
     """Values of stacks and responses for each output row."""
-    summed = matrix_rows(problem.outputs * responses(problem, layout) * layout.rows, 2) / layout.rows
+    panels, rows = panel_count(problem, layout), layout.rows
+    summed = matrix_rows(problem.outputs * panels * rows, panels) / rows if panels > 1 else 0
     return int((copied(problem, layout) + summed) * across(problem, layout, columns) * problem.pitch)
 
 
@@ -275,22 +277,18 @@ def seconds(problem: Problem, layout: Layout) -> float:
     Rows that are left over are priced as a product and ``REST`` calls.
     """
     (kh, kw), sx, size = problem.window.kernel, problem.window.stride[1], problem.itemsize
-    (panel, tall), down, summed = layout, row_step(problem), responses(problem, layout)
+    (panel, tall), down, panels = layout, row_step(problem), panel_count(problem, layout)
     (height, columns), pitch = problem.window.output, problem.pitch
-    rows, products, wide = (
-        problem.planes * height,
-        problem.planes * -(-height // tall),
-        across(problem, layout, columns),
-    )
-    step = stretch(problem, layout, columns)
+    rows, products = problem.planes * height, problem.planes * -(-height // tall)
+    step, wide = stretch(problem, layout, columns), across(problem, layout, columns)
     again = ((step - 1) * down + kh) / (step * down)  # rows of stacks made anew for each stretch
-    crowded = CROWDED if summed else 1
+    crowded = CROWDED if panels > 1 else 1
     stacks = copy_cost(rows * wide * pitch * copied(problem, layout) * again * crowded, wide, pitch, sx, size)
     depth = ((tall - 1) * down + kh) * problem.channels * panel
-    used = matrix_rows(tall * problem.outputs * max(1, summed), summed)
+    used = matrix_rows(tall * problem.outputs * panels, panels)
     multiplied = gemm_cost(products, used, depth, wide * pitch, size)
-    values = summed * columns * pitch * size
-    sums = rows * problem.outputs * (bool(summed) * COSTS["gemv.call"] + values * COSTS["gemm.summed"])
+    each = COSTS["gemv.call"] + panels * columns * pitch * size * COSTS["gemm.summed"]
+    sums = rows * problem.outputs * each if panels > 1 else 0.0
     left = problem.planes * classes(problem) * REST * COSTS["numpy.call"] if height // classes(problem) % tall else 0.0
     laid_out = copy_cost(problem.outputs * problem.channels * kh * kw, kw, 1, 1, size)
     return stacks + multiplied + sums + laid_out + left
@@ -308,9 +306,8 @@ def memory(problem: Problem) -> int:
     rows, columns = tile(problem)
 
     def held(layout: Layout) -> int:
-        count = min(rows, stretch(problem, layout, columns)) + (
-            problem.window.kernel[0] if copied(problem, layout) else 0
-        )
+        below = problem.window.kernel[0] if copied(problem, layout) else 0
+        count = min(rows, stretch(problem, layout, columns)) + below
         return row_values(problem, layout, columns) * count * problem.itemsize
 
     return max(held(cheapest_layout(problem)), held(Layout(panel_step(problem), 1)))
