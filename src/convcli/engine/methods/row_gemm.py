@@ -64,7 +64,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
 
     def mend(cells: Array, results: Array, scratch: Scratch) -> None:
         """What holds a NaN or an Inf, as it is, and all else as if there were none, to the last bit."""
-        cells = cells[:, : (results.shape[1] - 1) * down + problem.window.kernel[0]]
+        cells = cells[:, : rows_under(problem, results.shape[1])]
         fast(np.where(np.isfinite(cells), cells, 0), results, scratch)
         spoilt = scratch("spoilt", results.shape, results.dtype)
         exact()(cells, spoilt, scratch)
@@ -74,7 +74,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
 
 
 def bind_exact(problem: Problem, weight: Array) -> Runner:
-    """The least panels, and what columns are left over by themselves: no cell meets a 0 that the kernel has not got."""
+    """Panels of the least width, and the columns left over as a narrower one: no zeros for a NaN to meet."""
     kw, dx, step = weight.shape[3], problem.window.dilation[1], panel_step(problem)
     whole = kw - kw % step
     parts = []
@@ -121,49 +121,19 @@ def bind_layout(problem: Problem, weight: Array, layout: Layout) -> Products:
 
     It returns those in which a cell that is not finite, or a square that overflows, may have met a zero in between.
     """
-    sx, dx, down = problem.window.stride[1], problem.window.dilation[1], row_step(problem)
-    outputs, channels, kh, kw = weight.shape
-    (panel, tall), panels, apart = layout, panel_count(problem, layout), panel_pace(problem, layout)
-    last = kw - (panels - 1) * panel  # columns of the last panel
-    stacked, zeros = copied(problem, layout) > 0, tall > 1 or last < panel
-    matrix = lay_out(weight, layout, down)
+    outputs, kw = len(weight), problem.window.kernel[1]
+    (panel, tall), panels, pace = layout, panel_count(problem, layout), panel_pace(problem, layout)
+    zeros = tall > 1 or kw % panel > 0
+    matrix = lay_out(weight, layout, row_step(problem))
     ones = np.ones((1, panels), weight.dtype)  # BLAS adds rows up faster than np.add.reduce
-
-    # Views of a whole tile are made once and sliced for each stretch: as_strided takes longer than a row's product.
-
-    def multiplied(block: Array, shape: Pair, counts: Pair, scratch: Scratch) -> Callable[[int, int], Array]:
-        """The cells that some of all products multiply, so many a stretch, by the first's number and their count."""
-        (wide, pitch), (products, step), (plane, line, column, value) = shape, counts, block.strides
-        shifts = line, plane, dx * column, sx * column, value
-        stacks = shifted = as_strided(block, (block.shape[1], channels, panel, wide, pitch), shifts)
-        if stacked:
-            products, height = step, (step * tall - 1) * down + kh
-            stacks = scratch("stacks", (height, *shifted.shape[1:]), block.dtype)
-            stacks[:, :, last:, wide - apart :] = 0
-        next_row = stacks.strides[0]
-        next_copy = next_row if channels * panel == 1 else stacks.strides[1 if panel == 1 else 2]
-        strides = tall * down * next_row, next_copy, value
-        cells = as_strided(stacks, (products, matrix.shape[1], wide * pitch), strides)
-
-        def take(top: int, count: int) -> Array:
-            if not stacked:
-                return cells[top : top + count]
-            rows = (count * tall - 1) * down + kh
-            fresh = shifted[top * tall * down : top * tall * down + rows]
-            stacks[:rows, :, :last] = fresh[:, :, :last]
-            if last < panel:
-                stacks[:rows, :, last:, :-apart] = fresh[:, :, last:, :-apart]
-            return cells[:count]
-
-        return take
 
     def run(block: Array, out: Array, scratch: Scratch) -> list[slice]:
         products, columns, pitch = out.shape[1] // tall, out.shape[2], out.shape[3]
         if not products:
             return []
         step = share_out(products, stretch(problem, layout, columns) // tall)
+        take = operands(problem, layout, block, columns, (products, step), scratch)
         width, wide = columns * pitch, across(problem, layout, columns)
-        take = multiplied(block, (wide, pitch), (products, step), scratch)
         plane, line, _, value = out.strides
         if panels == 1:
             next_row = line if tall > 1 else plane
@@ -172,7 +142,7 @@ def bind_layout(problem: Problem, weight: Array, layout: Layout) -> Products:
             results = as_strided(out, (products, tall, outputs, 1, width), (tall * line, line, plane, value, value))
             product = scratch("product", (step, len(matrix), wide * pitch), out.dtype)
             whole, row, _ = product.strides
-            places = whole, outputs * panels * row, panels * row, row + apart * pitch * value, value
+            places = whole, outputs * panels * row, panels * row, row + pace * pitch * value, value
             responses = as_strided(product, (step, tall, outputs, panels, width), places)
 
         spoilt = []
@@ -191,6 +161,44 @@ def bind_layout(problem: Problem, weight: Array, layout: Layout) -> Products:
     return run
 
 
+def operands(
+    problem: Problem, layout: Layout, block: Array, columns: int, counts: Pair, scratch: Scratch
+) -> Callable[[int, int], Array]:
+    """``take(first, count)`` gives what the matrix multiplies in some products, ``(count, depth, cells)``.
+
+    ``counts`` are how many products there are, and how many at most are taken. Views of all are made once and then
+    sliced: as_strided takes longer than a row's product.
+    """
+    kw, sx, dx = problem.window.kernel[1], problem.window.stride[1], problem.window.dilation[1]
+    channels, down, (panel, tall), (products, most) = problem.channels, row_step(problem), layout, counts
+    wide, pitch, pace = across(problem, layout, columns), block.shape[3], panel_pace(problem, layout)
+    last = kw - (panel_count(problem, layout) - 1) * panel  # columns of the last panel
+    plane, line, column, value = block.strides
+    shifts = line, plane, dx * column, sx * column, value
+    stacks = shifted = as_strided(block, (block.shape[1], channels, panel, wide, pitch), shifts)
+    stacked = copied(problem, layout) > 0
+    if stacked:
+        products = most
+        stacks = scratch("stacks", (rows_under(problem, most * tall), *shifted.shape[1:]), block.dtype)
+        stacks[:, :, last:, wide - pace :] = 0
+    next_row = stacks.strides[0]
+    next_copy = next_row if channels * panel == 1 else stacks.strides[1 if panel == 1 else 2]
+    depth = rows_under(problem, tall) * channels * panel
+    cells = as_strided(stacks, (products, depth, wide * pitch), (tall * down * next_row, next_copy, value))
+
+    def take(first: int, count: int) -> Array:
+        if not stacked:
+            return cells[first : first + count]
+        top, rows = first * tall * down, rows_under(problem, count * tall)
+        fresh = shifted[top : top + rows]
+        stacks[:rows, :, :last] = fresh[:, :, :last]
+        if last < panel:
+            stacks[:rows, :, last:, :-pace] = fresh[:, :, last:, :-pace]
+        return cells[:count]
+
+    return take
+
+
 @lru_cache(maxsize=512)
 def cheapest_layout(problem: Problem) -> Layout:
     """The layout of least price."""
@@ -198,9 +206,10 @@ def cheapest_layout(problem: Problem) -> Layout:
 
 
 def layouts(problem: Problem) -> list[Layout]:
-    """What is considered: for each count of panels the least that make it, and so many rows as divide a tile.
+    """What is considered: for each count of panels the narrowest that make it, and so many rows as divide a tile.
 
-    A single panel's product is the result. Of several outputs and rows that would have no place in it as they lie.
+    The product of a single panel is written straight into the result; that of several outputs and rows would not lie
+    there as the result's strides have it.
     """
     kw, step = problem.window.kernel[1], panel_step(problem)
     widths = {-(-kw // (step * count)) * step for count in range(1, -(-kw // step) + 1)}
@@ -219,6 +228,11 @@ def panel_step(problem: Problem) -> int:
 def row_step(problem: Problem) -> int:
     """The vertical stride among rows of one class, which are not dilated."""
     return problem.window.stride[0] // gcd(problem.window.stride[0], problem.window.dilation[0])
+
+
+def rows_under(problem: Problem, outputs: int) -> int:
+    """Input rows of a class under so many of its output rows."""
+    return (outputs - 1) * row_step(problem) + problem.window.kernel[0]
 
 
 def classes(problem: Problem) -> int:
@@ -281,10 +295,10 @@ def seconds(problem: Problem, layout: Layout) -> float:
     (height, columns), pitch = problem.window.output, problem.pitch
     rows, products = problem.planes * height, problem.planes * -(-height // tall)
     step, wide = stretch(problem, layout, columns), across(problem, layout, columns)
-    again = ((step - 1) * down + kh) / (step * down)  # rows of stacks made anew for each stretch
+    again = rows_under(problem, step) / (step * down)  # rows of stacks made anew for each stretch
     crowded = CROWDED if panels > 1 else 1
     stacks = copy_cost(rows * wide * pitch * copied(problem, layout) * again * crowded, wide, pitch, sx, size)
-    depth = ((tall - 1) * down + kh) * problem.channels * panel
+    depth = rows_under(problem, tall) * problem.channels * panel
     used = matrix_rows(tall * problem.outputs * panels, panels)
     multiplied = gemm_cost(products, used, depth, wide * pitch, size)
     each = COSTS["gemv.call"] + panels * columns * pitch * size * COSTS["gemm.summed"]
