@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from convcli.engine.methods import METHODS, row_gemm, separable, shift_add
 from convcli.engine.pad import Border
 from convcli.engine.plan import Plan, cheapest_form, estimate, make_plan
-from convcli.engine.problem import Method, Problem, Runner, remembered, smallest_dtype
+from convcli.engine.problem import Method, Problem, Runner, remembered, smallest_for
 from convcli.engine.scratch import Scratch, borrowed_scratch
 from convcli.engine.shapes import Pair, Window
 from convcli.engine.store import ANY_NUMBER, Span, Store
@@ -30,6 +30,7 @@ SIDES = 16  # if they are less than this part of it
 SURELY_FINITE = 1e30  # a sum so far from overflow, in whatever order it is added up
 SMALL = 255  # a border as small as a pixel of 8 bits can be large
 RANKED_KERNELS = 4  # of a weight: with more of them a search for columns and rows takes longer than it saves
+LARGEST_SUM = 1e18  # of an output's weights: below it no part of a sum of modest numbers overflows
 
 
 class Correlation(NamedTuple):
@@ -84,14 +85,25 @@ class Correlation(NamedTuple):
         n, _, _, _, pitch = self.cells.shape
         outputs, channels = self.weight.shape[:2]
         dtype, bound = self._arithmetic(integer)
-        planes = n * self.groups
-        problem = Problem(planes, channels, outputs // self.groups, pitch, self.window, dtype, 0, 0, False, bound, n)
         weight = _cast(self.weight, np.dtype(dtype))
         _check_finite(weight, "weight")
         if self.bias is not None:
             _check_finite(_cast(self.bias, np.dtype(dtype)), "bias")
-        additions, rank, uniform = _facts(weight, smallest_dtype(problem), bound is not None)
-        return problem._replace(additions=additions // self.groups, rank=rank, uniform=uniform)
+        additions, rank, uniform, enormous = _facts(weight, smallest_for(dtype, bound), bound is not None)
+        return Problem(
+            planes=n * self.groups,
+            channels=channels,
+            outputs=outputs // self.groups,
+            pitch=pitch,
+            window=self.window,
+            dtype=dtype,
+            additions=additions // self.groups,
+            rank=rank,
+            uniform=uniform,
+            bound=bound,
+            items=n,
+            enormous=enormous,
+        )
 
     @np.errstate(over="ignore", invalid="ignore")
     def span(self) -> Span | None:
@@ -276,18 +288,21 @@ def _combined(responses: Array, combine: Combine, bound: int | None) -> Array:
 
 
 @remembered
-def _facts(weight: Array, sums: np.dtype[Any], exact: bool) -> tuple[int, int, bool]:
-    """What :class:`Problem` says of a weight: additions into ``sums``, rank, and whether its kernels are uniform."""
+def _facts(weight: Array, sums: np.dtype[Any], exact: bool) -> tuple[int, int, bool, bool]:
+    """What :class:`Problem` says of a weight: additions into ``sums``, rank, whether it is uniform or enormous."""
     outputs, _, kh, kw = weight.shape
-    additions = shift_add.additions(_cast(weight, sums), outputs <= RANKED_KERNELS)
+    additions = shift_add.additions(_cast(weight, sums), outputs)
+    most = max(abs(float(weight.max())), abs(float(weight.min())))
+    enormous = weight.dtype.kind == "f" and most * weight[0].size > LARGEST_SUM
     kernels = weight.reshape(-1, kh, kw)
     if _alike(kernels):  # one kernel over every channel
         kernels = kernels[:1]
     rank = 0
-    if weight.dtype.kind == "f" and len(kernels) <= RANKED_KERNELS:
+    if weight.dtype.kind == "f" and len(kernels) <= RANKED_KERNELS and not enormous:
         ranks = [separable.rank(kernel, exact) for kernel in kernels]
         rank = max(ranks) if all(ranks) else 0
-    return additions, rank, _alike(kernels[0].ravel()) and bool((kernels == kernels[:, :1, :1]).all())
+    uniform = _alike(kernels[0].ravel()) and bool((kernels == kernels[:, :1, :1]).all())
+    return additions, rank, uniform, enormous
 
 
 def _alike(values: Array) -> bool:

@@ -22,10 +22,11 @@ class Problem(NamedTuple):
     ``pitch`` values lie side by side in every cell and never mix. ``dtype`` holds the result; ``bound`` is the greatest
     magnitude that a sum of integers can reach, if the sums must be exact. Of the weight the planner knows
     ``additions``, how many numbers are not 0 once kernels of integers are taken apart, ``rank``, how many products of a
-    column and a row add up to each kernel (0: not looked for), and whether each kernel is ``uniform``, one number all
-    over. Of the planes ``items`` have one weight. Where they are small, a block holds the channels of ``groups`` of
-    different weights one after the other, and ``stack`` items on end, pads and all, over which the window goes as over
-    one; such a stack then counts as one item and one plane.
+    column and a row add up to each kernel (0: too many, or not looked for), whether each kernel is ``uniform``, one
+    number all over, and whether they are so ``enormous`` that a part of a sum could overflow. Of the planes ``items``
+    have one weight. Where they are small, a block holds the channels of ``groups`` of different weights one after the
+    other, and ``stack`` items on end, pads and all, over which the window goes as over one; such a stack then counts as
+    one item and one plane.
     """
 
     planes: int
@@ -41,6 +42,7 @@ class Problem(NamedTuple):
     items: int = 1
     stack: int = 1
     groups: int = 1
+    enormous: bool = False
 
     @property
     def weights(self) -> int:
@@ -80,7 +82,6 @@ class Problem(NamedTuple):
 MOST_VALUES = 1 << 20  # of a block
 REMEMBERED_BYTES = 1 << 14  # of a weight
 ROUNDED = 1 << 40  # sums of integers below this err in float64 by far less than the half that rounding forgives
-LARGEST_SUM = 1e18  # of an output's weights: below it no part of a sum of modest numbers overflows
 
 Runner = Callable[[Array, Array, Scratch], None]
 
@@ -164,22 +165,21 @@ def refuses_integers(problem: Problem) -> str | None:
     return None if problem.dtype in ("float32", "float64") else "needs floats, and these sums exceed what floats hold"
 
 
+def refuses_parts(problem: Problem) -> str | None:
+    """The refusal of methods that add up other numbers than an output's own products, and in floats."""
+    return "could overflow halfway under weights this large" if problem.enormous else refuses_integers(problem)
+
+
 def refuses_rounding(problem: Problem) -> str | None:
-    """The refusal of methods whose results must be rounded to be exact."""
+    """The refusal of such methods whose results must also be rounded to be exact."""
     if problem.bound is not None and problem.bound >= ROUNDED:
         return "would not be exact for sums this large"
-    return refuses_integers(problem)
+    return refuses_parts(problem)
 
 
 def rounded_dtype(problem: Problem) -> np.dtype[Any]:
     """float64 where results must be rounded to be exact."""
     return np.dtype(problem.dtype if problem.bound is None else "float64")
-
-
-def enormous(weight: Array) -> bool:
-    """Whether parts of an output's sum could overflow, ``weight`` having an output's numbers under each first index."""
-    with np.errstate(over="ignore"):
-        return bool(np.abs(weight).reshape(len(weight), -1).sum(axis=1).max() > LARGEST_SUM)
 
 
 def line_energies(block: Array) -> Array:
@@ -194,10 +194,15 @@ def modest(block: Array) -> bool:
 
 
 def smallest_dtype(problem: Problem) -> np.dtype[Any]:
-    """The smallest of the dtypes that hold the sums: integers where they are exact, half the memory of floats."""
-    if problem.bound is None or problem.bound >= 1 << 31 or problem.dtype == "object":
-        return np.dtype(problem.dtype)
-    return np.dtype("int16" if problem.bound < 1 << 15 else "int32")
+    """The smallest of the dtypes that hold the sums."""
+    return smallest_for(problem.dtype, problem.bound)
+
+
+def smallest_for(dtype: str, bound: int | None) -> np.dtype[Any]:
+    """For sums in ``dtype``: integers where they are exact and no greater than ``bound``, half the memory of floats."""
+    if bound is None or bound >= 1 << 31 or dtype == "object":
+        return np.dtype(dtype)
+    return np.dtype("int16" if bound < 1 << 15 else "int32")
 
 
 def share_out(count: int, most: int) -> int:

@@ -12,14 +12,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from convcli.engine.costs import COSTS
-from convcli.engine.methods import row_gemm
 from convcli.engine.problem import (
     Array,
     Method,
     Problem,
     Runner,
     count_tiles,
-    enormous,
     line_energies,
     refuses_rounding,
     rounded_dtype,
@@ -41,11 +39,7 @@ SAMPLES = 1 << 10  # of a channel, by which to tell what is small
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
-    """Transform the weight once; a runner transforms, multiplies, adds up channels and transforms back. Products of
-    enormous weights might overflow in the transform alone: they are left to ``row-gemm``.
-    """
-    if enormous(weight):
-        return row_gemm.bind(problem, weight)
+    """Transform the weight once; a runner transforms, multiplies, adds up channels and transforms back."""
     (sy, sx), (dy, dx), (ky, kx) = problem.window.stride, problem.window.dilation, problem.window.effective
     (height, width), inner = sizes(problem), weight.dtype.char.upper()  # the complex of the same size
     outputs, channels = weight.shape[:2]

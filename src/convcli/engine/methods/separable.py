@@ -19,10 +19,9 @@ from convcli.engine.problem import (
     Problem,
     Runner,
     count_tiles,
-    enormous,
     fit_tile,
     modest,
-    refuses_integers,
+    refuses_parts,
 )
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
@@ -68,10 +67,7 @@ def rank(kernel: Array, exact: bool) -> int:
     """How many terms a kernel has, 0 if too many.
 
     An ``exact`` one may have a single term, of whole numbers: several could cancel beyond what their dtype holds.
-    Nor are there terms for weights so large that the sum over a column might overflow.
     """
-    if enormous(kernel[None]):
-        return 0
     found = terms(kernel, 1 if exact else MOST_TERMS)
     if found is None or (exact and any((part != np.rint(part)).any() for term in found for part in term)):
         return 0
@@ -183,10 +179,12 @@ def planar(problem: Problem) -> bool:
 
 
 def refuses(problem: Problem) -> str | None:
-    """Kernels of many terms, and whole numbers that its terms would not keep."""
+    """Kernels of many terms, whole numbers that its terms would not keep, and sums of columns that might overflow."""
+    if refused := refuses_parts(problem):
+        return refused
     if not problem.rank:
         return "finds no few columns and rows that make up the kernel" + ("" if problem.bound is None else " exactly")
-    return refuses_integers(problem)
+    return None
 
 
 def tile(problem: Problem) -> Pair:

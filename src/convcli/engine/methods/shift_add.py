@@ -18,6 +18,7 @@ from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair, Window
 
 VALUES = 1 << 19  # of a block: with sums and terms it stays in cache
+MOST_OUTPUTS = 8  # of all groups, eight directions say: to take the kernels of more apart takes longer than it saves
 
 Tap = tuple[float, tuple[int, ...]]  # a number that is not 0, and its place: channel, row, column
 
@@ -26,7 +27,8 @@ def bind(problem: Problem, weight: Array) -> Runner:
     """Take each output's kernels apart once."""
     window = problem.window
     across, down = window._replace(stride=(1, window.stride[1])), window._replace(stride=(window.stride[0], 1))
-    plans = [[grouped(part) for part in parts(kernels)] for kernels in weight]
+    few = problem.outputs * problem.weights <= MOST_OUTPUTS
+    plans = [[grouped(part) for part in (parts(kernels) if few else whole(kernels))] for kernels in weight]
 
     def run(block: Array, out: Array, scratch: Scratch) -> None:
         for total, (rest, row, column) in zip(out, plans, strict=True):
@@ -40,9 +42,14 @@ def bind(problem: Problem, weight: Array) -> Runner:
     return run
 
 
+def whole(kernels: Array) -> Sequence[Array]:
+    """Kernels ``(channels, kh, kw)`` as the rest beside a row and a column of zeros."""
+    return kernels, 0 * kernels[:, :1], 0 * kernels[:, :, :1]
+
+
 def parts(kernels: Array) -> Sequence[Array]:
     """The rest, the row and the column of kernels ``(channels, kh, kw)``; the latter are 0 if they save nothing."""
-    choices: list[Sequence[Array]] = [(kernels, 0 * kernels[:, :1], 0 * kernels[:, :, :1])]
+    choices = [whole(kernels)]
     if kernels.dtype.kind == "i" and len(kernels) == 1 and kernels.any():
         kernel = kernels[0].astype(np.float64)
         numbers, counts = np.unique(kernel[kernel != 0], return_counts=True)
@@ -54,10 +61,11 @@ def parts(kernels: Array) -> Sequence[Array]:
     return min(choices, key=lambda choice: sum(np.count_nonzero(part) for part in choice))
 
 
-def additions(weight: Array, apart: bool) -> int:
-    """How many taps there are to add up in a weight, its kernels taken apart or simply counted."""
-    counted = [part for kernels in weight for part in parts(kernels)] if apart else [weight]
-    return sum(int(np.count_nonzero(part)) for part in counted)
+def additions(weight: Array, outputs: int) -> int:
+    """How many taps there are to add up in a weight, taken apart unless there are many ``outputs`` in all groups."""
+    if outputs > MOST_OUTPUTS:
+        return int(np.count_nonzero(weight))
+    return sum(int(np.count_nonzero(part)) for kernels in weight for part in parts(kernels))
 
 
 def grouped(kernels: Array) -> list[list[Tap]]:

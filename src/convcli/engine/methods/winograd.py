@@ -25,7 +25,6 @@ from convcli.engine.problem import (
     Method,
     Problem,
     Runner,
-    enormous,
     fit_tile,
     line_energies,
     refuses_rounding,
@@ -50,12 +49,10 @@ def powers(count: int) -> Array:
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
-    """Add up the kernel's rows once; rows that are left over are done by ``im2col``, as are enormous weights."""
+    """Add up the kernel's rows once; rows that are left over are done by ``im2col``."""
     sx, dx = problem.window.stride[1], problem.window.dilation[1]
     outputs, channels, _, kw = weight.shape
     rest = im2col.bind(problem, weight)
-    if enormous(weight):
-        return rest
     taps = weight.transpose(2, 0, 1, 3).reshape(TAPS, -1)
     matrices = (powers(TAPS).astype(weight.dtype) @ taps).reshape(PRODUCTS, outputs, channels * kw)
     before, after = np.linalg.inv(powers(PRODUCTS)).T.astype(weight.dtype), powers(ROWS).T.astype(weight.dtype)
