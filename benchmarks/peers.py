@@ -2,8 +2,9 @@
 
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python benchmarks/peers.py [--rest] [SECTION ...]
 
-Two threads each, taken in turn, medians of seven after one warm-up. Let nothing else run meanwhile. Without PyTorch its
-sections are left out. The sections are the functions below. With --rest there is a pause before each call.
+Two threads each, but for SciPy, which has one; taken in turn, medians of seven after one warm-up, where no other number
+of runs is given below. Let nothing else run meanwhile. Without PyTorch its sections are left out. The sections are the
+functions below. With --rest there is a pause before each call.
 """
 
 import importlib.util
@@ -213,8 +214,10 @@ SECTIONS = {
     "gaussian": gaussian,
     "scipy": scipy,
     "strides": strides,
+    "growth": growth,
+    "layers": layers,
+    "pools": pools,
 }
-SECTIONS |= {"growth": growth, "layers": layers, "pools": pools}
 
 
 def main() -> None:

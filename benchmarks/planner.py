@@ -3,8 +3,8 @@
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python benchmarks/planner.py regret|fit
 
 ``regret`` draws 200 problems log-uniformly (sizes, kernels, channels, dtypes, strides; seed 0), runs every method that
-can do them and is not hopeless on one thread, in turn, and prints quantiles of time(auto) / min(all methods), times
-being medians of five runs after one to warm up. ``fit`` draws others, and prints the constants of
+can do them and is not hopeless by its estimate on one thread, in turn, and prints quantiles of time(auto) / min(these),
+times being medians of five runs after one to warm up. ``fit`` draws others, and prints the constants of
 ``src/convcli/engine/costs.py``, those for this machine's BLAS, that make the estimates come nearest to the times. A
 price is linear in the constants, so that the work a constant stands for is the price with that constant 1 and the
 others 0; the fit is least squares of the logarithms of time and estimate, errors above ``OUTLIER`` of them counting for

@@ -556,7 +556,7 @@ def test_a_runner_takes_any_part_of_a_tile(poisoned, either_blas, method, stride
         for rows, columns in {tile, (1, 1), (2, 3), (min(7, tile[0]), 5), (tile[0], 1), (1, tile[1])}:
             if rows > tile[0] or columns > tile[1]:
                 continue
-            (_, down), (_, across) = window.span(0, 0, rows), window.span(1, 0, columns)
+            (_, down), (_, across) = window.input_range(0, 0, rows), window.input_range(1, 0, columns)
             block = cells[0, :, :down, :across].astype(dtype)
             wider = np.full((outputs, rows + 1, columns + 2, pitch), 77, dtype)
             want = defined(block, weight.astype(dtype), window, (rows, columns))
@@ -614,7 +614,7 @@ def test_sides_are_done_apart(either_blas, monkeypatch, kernel, walk, dtype, spo
     height, width = ask.window.output
     assert len({(rows.start, rows.stop) for one, _, _, rows, _ in tiles if one is not run}) >= 1
     assert sum((down.stop - down.start) * (right.stop - right.start) for *_, down, right in tiles) == height * width
-    run(iter(tiles))
+    correlate._compute(iter(tiles))
     with np.errstate(invalid="ignore"):
         want = whole(cells, kernel, **walk) + 0.5
     if dtype == np.uint8:
@@ -623,7 +623,7 @@ def test_sides_are_done_apart(either_blas, monkeypatch, kernel, walk, dtype, spo
         assert_near(out[0, 0], want, reach_of(WIDE_FLOATS, kernel[None]))
     plain = np.full(ask.shape, 99, dtype)  # written to without a detour
     run = correlate._Run(ask, Store(plain), ask.problem(), row_gemm.METHOD)
-    run(run.tiles(4))
+    correlate._compute(run.tiles(4))
     np.testing.assert_array_equal(plain, out)
     assert extent.count == out.size
     assert extent.minimum == pytest.approx(np.nanmin(want), rel=1e-4)
@@ -649,9 +649,9 @@ def test_tiles_that_lie_wholly_in_the_border(tiny, method, boundary):
     got, asked = filtered(x, kernel, method, **walk)
     for axis, cells in enumerate(METHODS[method].tile(asked)):
         pads, count = asked.window.pads[axis], asked.window.output[axis]
-        assert asked.window.span(axis, 0, cells)[1] <= pads[0]
+        assert asked.window.input_range(axis, 0, cells)[1] <= pads[0]
         last = (count - 1) // cells * cells
-        assert asked.window.span(axis, last, count)[0] >= pads[0] + asked.window.size[axis]
+        assert asked.window.input_range(axis, last, count)[0] >= pads[0] + asked.window.size[axis]
     np.testing.assert_array_equal(got, whole(x, kernel, **walk))
 
 
@@ -718,7 +718,7 @@ def test_transforms_cover_the_kernel_and_are_even(size, kernel, stride, dilation
         patch.setattr(fft, "BLOCK_BYTES", room)
         patch.setattr(fft, "SIZES", table)
         length = fft.best_size(asked, 0)
-    need = window.span(0, 0, window.output[0])[1]
+    need = window.input_range(0, 0, window.output[0])[1]
     assert length >= reach
     assert length % 2 == 0
     assert length <= max(2 * need, need + 1, 8)
@@ -877,16 +877,16 @@ def test_tiles_are_even_but_for_zeros_and_rounding():
     assert fft.even(np.full((1, 8, 8, 1), 1e153))
 
 
-def test_rows_are_alike_but_for_zeros():
+def test_rows_are_comparable_but_for_zeros():
     block = np.ones((2, 9, 5, 1), np.float32)
     block[:, :2] = 0  # pads
-    assert winograd.alike(block)
-    assert winograd.alike(np.zeros_like(block))
-    for factor, alike in ((29, True), (31, False), (1e20, False), (np.nan, False)):
+    assert winograd.comparable(block)
+    assert winograd.comparable(np.zeros_like(block))
+    for factor, comparable in ((29, True), (31, False), (1e20, False), (np.nan, False)):
         unlike = block.copy()
         unlike[:, 4] *= np.float32(factor)
         with np.errstate(over="ignore"):
-            assert winograd.alike(unlike) == alike
+            assert winograd.comparable(unlike) == comparable
 
 
 def test_products_of_enormous_weights_overflow_in_their_windows():
@@ -1171,10 +1171,19 @@ def test_enough_stacks_are_left_for_threads(monkeypatch):
     assert row_gemm.METHOD.forms(asked)[-1].stack == 101
     shared = []
     monkeypatch.setattr(correlate, "WORTH_THREADS", 0)
-    monkeypatch.setattr(correlate, "share", lambda run, tiles, threads: shared.append((run, tiles, threads)))
+    monkeypatch.setattr(correlate, "share", lambda _work, tiles, threads: shared.append((tiles, threads)))
     convcli.conv2d(x, weight, threads=2, method="row-gemm")
-    ((run, tiles, threads),) = shared
-    assert (run.problem.stack, len(tiles), threads) == (21, 5, 2)
+    ((tiles, threads),) = shared
+    assert (tiles[0][0].problem.stack, len(tiles), threads) == (21, 5, 2)
+
+
+def test_groups_that_are_alike_reach_a_result_whose_channels_are_apart():
+    x, memory = RNG.random((2, 4, 20, 30), np.float32), np.zeros((2, 8, 18, 28, 1), np.float32)
+    weight = np.broadcast_to(DENSE, (4, 1, 3, 3))
+    ask = Correlation(x[..., None], weight, shapes.conv_window((20, 30), (3, 3)), groups=4)
+    correlate.correlate(ask, Store(memory[:, :4]))
+    np.testing.assert_allclose(memory[:, :4, ..., 0], convcli.conv2d(x, weight, groups=4), rtol=1e-5)
+    np.testing.assert_array_equal(memory[:, 4:], 0)
 
 
 @pytest.mark.parametrize(
@@ -1485,7 +1494,7 @@ def placed(monkeypatch):
         place(thread, where)
 
     monkeypatch.setattr(os, "sched_setaffinity", note)
-    monkeypatch.setattr(sharing, "APART", 60)  # longer than a busy machine takes to start a thread
+    monkeypatch.setattr(sharing, "KEPT_APART", 60)  # longer than a busy machine takes to start a thread
     return calls
 
 
@@ -1536,7 +1545,7 @@ def test_helpers_are_let_go_that_had_nothing_to_do(placed):
 
 
 def test_long_work_is_not_held_where_it_began(placed, monkeypatch):
-    monkeypatch.setattr(sharing, "APART", 0)
+    monkeypatch.setattr(sharing, "KEPT_APART", 0)
     allowed, seen, barrier = os.sched_getaffinity(0), [], threading.Barrier(2)
 
     def work(tasks):
@@ -1728,7 +1737,9 @@ def test_the_plan_of_one_problem_is_one_plan():
     made = convcli.plan_conv(FLOATS, DENSE)
     assert convcli.plan_conv(FLOATS * 2, DENSE) == made
     assert convcli.plan_conv(FLOATS, DENSE, method=made.method).candidates == made.candidates
-    assert f"least estimated cost of {len(METHODS)} methods" in str(made)
+    assert f"least estimated cost of {len(METHODS) - 1} methods" in str(made)
+    alone = plan.make_plan(made.problem._replace(dtype="object", bound=2**70))
+    assert str(alone).startswith("shift-add: the only method that can do it\n")
     assert str(convcli.plan_conv(BYTES, DENSE)).count("needs a kernel that is one number all over") == 1
 
 

@@ -223,3 +223,32 @@ def test_long_rows_are_added_up_as_short_ones(size, stride):
     np.testing.assert_allclose(
         got[..., :10], convcli.avg_pool2d(x[..., :50], size, stride=stride)[..., :10], rtol=1e-5, atol=1e-6
     )
+
+
+class Counted:
+    """Not an array yet: says how often it was made one."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __array__(self, dtype=None, copy=None):
+        self.times += 1
+        return np.ones((1, 1, 6, 8), np.float32)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: convcli.max_pool2d(x, 2, return_indices=True),
+        lambda x: convcli.min_pool2d(x, 2),
+        lambda x: convcli.avg_pool2d(x, 2),
+        lambda x: convcli.lp_pool2d(x, 2),
+        convcli.global_max_pool2d,
+        convcli.global_avg_pool2d,
+        lambda x: convcli.conv2d(x, [[1, 2]]),
+    ],
+)
+def test_an_argument_is_made_an_array_once(call):
+    x = Counted()
+    call(x)
+    assert x.times == 1

@@ -8,7 +8,8 @@ Stated once for the whole package:
   by side in a pixel and never mix. An interleaved picture is ``(1, 1, H, W, C)``, a batch ``(N, C, H, W, 1)``, both
   views.
 - **Sizes** are height first; a pair is ``(vertical, horizontal)``; pads are ``((top, bottom), (left, right))``.
-- **Numbers.** float64 stays float64; everything else is computed in float32, or exactly where integers allow it.
-- **Padding, flipping, rounding** happen once, outside the methods: a method sees an already padded block and strides
-  over it.
+- **Numbers.** float64 stays float64; everything else comes back as float32, unless another dtype is asked for, and is
+  computed in float32, in exact integers, or in float64 where integers or powers need it.
+- **Padding, flipping, clipping and the cast** happen once, outside the methods: a method sees an already padded block
+  and strides over it. Those that compute whole numbers by way of fractions round them back.
 """

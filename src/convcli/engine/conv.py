@@ -47,10 +47,11 @@ def conv2d(
     array([[19., 25.],
            [37., 43.]], dtype=float32)
     """
-    ask = _layer(x, weight, bias, padding, boundary, stride, dilation, groups, flip, keep_size)
+    array, kernels = real_array(x, "x"), real_array(weight, "weight")
+    ask = _layer(array, kernels, bias, padding, boundary, stride, dilation, groups, flip, keep_size)
     out = empty_result(ask.shape, result_dtype(ask.cells.dtype))
     correlate(ask, Store(out), method=method, threads=threads)
-    return out.reshape(_layer_shape(np.ndim(x), np.ndim(weight), ask.shape))
+    return out.reshape(_layer_shape(array.ndim, kernels.ndim, ask.shape))
 
 
 def plan_conv(
@@ -93,8 +94,10 @@ def picture_filter(
     weight = as_weight(kernel, "kernel", (3,) if combine else (2,), flip)
     weight = weight.reshape(-1, 1, *weight.shape[-2:])
     array = as_cells(image, "image", (2, 3))
+    if array.size == 0:
+        raise ShapeError(f"image has no channels: its shape is {array.shape}")
     cells = array.reshape(1, 1, *array.shape[:2], -1)
-    if dtype is not None and dtype.kind == "f" and dtype.itemsize > 4:
+    if dtype is not None and result_dtype(dtype) == np.float64:
         cells = cells.astype(np.float64)
     size, kernel_size = (cells.shape[2], cells.shape[3]), (weight.shape[2], weight.shape[3])
     window = conv_window(size, kernel_size, padding=padding, stride=stride, dilation=dilation, keep_size=keep_size)
@@ -147,7 +150,10 @@ def _layer_shape(rank: int, weight_rank: int, shape: Sequence[int]) -> tuple[int
 
 
 def check_channels(weight: Sequence[int], channels: int, groups: int) -> None:
-    """Raise ShapeError unless a weight ``(c_out, c_in/groups, kh, kw)`` fits the channels that come in."""
+    """Raise ShapeError unless a weight ``(c_out, c_in/groups, kh, kw)`` fits the channels that come in.
+
+    And ConvcliError for groups that are no whole number from 1.
+    """
     if not hasattr(groups, "__index__") or index(groups) < 1:
         raise ConvcliError(f"groups must be a whole number from 1, not {groups!r}")
     if weight[0] % groups:
@@ -159,15 +165,12 @@ def check_channels(weight: Sequence[int], channels: int, groups: int) -> None:
         )
 
 
-def as_cells(x: ArrayLike, name: str, ranks: tuple[int, ...]) -> Array:
-    """A real, numeric array of one of the ranks; booleans count as 0 and 1."""
-    array = _real_array(x, name)
-    if array.ndim not in ranks:
-        wanted = " or ".join(map(str, ranks)) if len(ranks) < 4 else f"at least {ranks[0]}"
-        raise ShapeError(f"{name} must have {wanted} axes, not the shape {array.shape}")
-    if 0 in array.shape[-2:] or (name == "image" and array.size == 0):
+def as_cells(x: ArrayLike, name: str, ranks: Sequence[int]) -> Array:
+    """A real, numeric array of one of the ranks, with pixels; booleans count as 0 and 1."""
+    array = _of_rank(real_array(x, name), name, ranks)
+    if 0 in array.shape[-2:]:
         raise ShapeError(f"{name} has no pixels: its shape is {array.shape}")
-    return array.view(np.uint8) if array.dtype.kind == "b" else array
+    return array
 
 
 def target_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
@@ -183,22 +186,19 @@ def target_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
     return target
 
 
-def as_weight(weight: ArrayLike, name: str, ranks: tuple[int, ...], flip: bool = False) -> Array:
-    """A finite weight of one of the ranks, flipped if asked: the one place where a kernel turns."""
-    array = _real_array(weight, name)
-    if array.ndim not in ranks:
-        raise ShapeError(f"{name} must have {' or '.join(map(str, ranks))} axes, not the shape {array.shape}")
+def as_weight(weight: ArrayLike, name: str, ranks: Sequence[int], flip: bool = False) -> Array:
+    """A finite weight of one of the ranks, flipped if asked: the one place where a kernel is."""
+    array = _of_rank(real_array(weight, name), name, ranks)
     if array.size == 0:
         raise ShapeError(f"{name} is empty: its shape is {array.shape}")
     if not np.isfinite(array).all():
         raise ConvcliError(f"{name} must be finite, but holds {array[~np.isfinite(array)][0]}")
-    array = array.view(np.uint8) if array.dtype.kind == "b" else array
     return array[..., ::-1, ::-1] if flip else array
 
 
 def as_bias(bias: ArrayLike, outputs: int) -> Array | None:
     """One finite number for each output, or None where all are 0."""
-    array = _real_array(bias, "bias")
+    array = real_array(bias, "bias")
     if array.ndim > 1 or array.size not in (1, outputs):
         raise ShapeError(
             f"bias must be a number or {outputs}, one for each output channel, not the shape {array.shape}"
@@ -213,7 +213,8 @@ def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64 if dtype.kind == "f" and dtype.itemsize > 4 else np.float32)
 
 
-def _real_array(value: ArrayLike, name: str) -> Array:
+def real_array(value: ArrayLike, name: str) -> Array:
+    """An array of booleans, integers or floats."""
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -223,3 +224,11 @@ def _real_array(value: ArrayLike, name: str) -> Array:
     if array.dtype.kind not in "biuf":
         raise ConvcliError(f"{name} must hold real numbers, not {array.dtype}")
     return array
+
+
+def _of_rank(array: Array, name: str, ranks: Sequence[int]) -> Array:
+    """The array, which must have one of these ranks; booleans as 0 and 1."""
+    if array.ndim not in ranks:
+        wanted = f"at least {ranks[0]}" if isinstance(ranks, range) else " or ".join(map(str, ranks))
+        raise ShapeError(f"{name} must have {wanted} axes, not the shape {array.shape}")
+    return array.view(np.uint8) if array.dtype.kind == "b" else array

@@ -15,20 +15,20 @@ from convcli.engine.plan import Plan, cheapest_form, estimate, make_plan
 from convcli.engine.problem import Method, Problem, Runner, remembered, smallest_for
 from convcli.engine.scratch import Scratch, borrowed_scratch
 from convcli.engine.shapes import Pair, Window
-from convcli.engine.store import ANY_NUMBER, Span, Store
+from convcli.engine.store import ANY_NUMBER, FLOAT32_EXACT, Interval, Store
 from convcli.engine.threads import check_threads, share
 from convcli.errors import ConvcliError
 from convcli.words import AUTO, Boundary, Combine
 
 Array = NDArray[Any]
 
-FLOAT32_EXACT, FLOAT64_EXACT, INT64_EXACT = 2**24, 2**53, 2**63  # integers below these are held exactly
+FLOAT64_EXACT, INT64_EXACT = 2**53, 2**63  # integers below these are held exactly
 WORTH_THREADS = 2.2e-3  # seconds of estimated work below which waiting for each other costs threads more than they save
 LEAST_SHARES, SHARE = 4, 2.5e-3  # tiles are cut for an even number of shares, each so many seconds of estimated work
 WORTH_SIDES = 1 << 21  # cells of a plane above which its sides may be tiles of their own
 SIDES = 16  # if they are less than this part of it
 SURELY_FINITE = 1e30  # a sum so far from overflow, in whatever order it is added up
-SMALL = 255  # a border as small as a pixel of 8 bits can be large
+SMALL = 255  # magnitude of a border up to which pixels of 8 bits need not be looked at
 RANKED_KERNELS = 4  # of a weight: with more of them a search for columns and rows takes longer than it saves
 LARGEST_SUM = 1e18  # of an output's weights: below it no part of a sum of modest numbers overflows
 
@@ -56,10 +56,10 @@ class Correlation(NamedTuple):
         outputs = self.groups if self.combine else self.weight.shape[0]
         return (self.cells.shape[0], outputs, *self.window.output, self.cells.shape[4])
 
-    def turned(self) -> "Correlation":
+    def transposed(self) -> "Correlation":
         """The same with rows and columns exchanged."""
         cells, weight = self.cells.swapaxes(2, 3), self.weight.swapaxes(2, 3)
-        return self._replace(cells=cells, weight=weight, window=self.window.turned(), whole=None)
+        return self._replace(cells=cells, weight=weight, window=self.window.transposed(), whole=None)
 
     def ungrouped(self) -> "Correlation":
         """The same with groups as items of their own, if one weight and bias is for all of them.
@@ -71,7 +71,7 @@ class Correlation(NamedTuple):
             return self
         weights = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
         biases = None if self.bias is None else self.bias.reshape(self.groups, -1)
-        if not (_alike(weights) and (biases is None or _alike(biases))):
+        if not (_all_equal(weights) and (biases is None or _all_equal(biases))):
             return self
         cells = self.cells.reshape(items * self.groups, channels // self.groups, *cell)
         return self._replace(cells=cells, weight=weights[0], bias=None if biases is None else biases[0], groups=1)
@@ -106,7 +106,7 @@ class Correlation(NamedTuple):
         )
 
     @np.errstate(over="ignore", invalid="ignore")
-    def span(self) -> Span | None:
+    def value_range(self) -> Interval | None:
         """How small and large a result can be, as far as the dtype of the cells tells; None if it can be NaN."""
         if self.cells.dtype.kind == "f":
             return None
@@ -140,8 +140,8 @@ class Correlation(NamedTuple):
 def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: int | None = None) -> Plan:
     """Compute ``ask`` into ``store``, whose array has its shape; the plan that was followed comes back."""
     workers = check_threads(threads)
-    if (plain := ask.ungrouped()) is not ask:
-        ask, store = plain, store.shaped(plain.shape)
+    if store.array.flags.c_contiguous and (plain := ask.ungrouped()) is not ask:
+        ask, store = plain, store.reshaped(plain.shape)
     problem = ask.problem(store.array.dtype.kind in "iu")
     plan = make_plan(problem._replace(window=ask.whole or ask.window), method)
     if METHODS[plan.method].refuses(problem):
@@ -155,15 +155,22 @@ def correlate(ask: Correlation, store: Store, *, method: str = AUTO, threads: in
     if form.pitch < problem.pitch:
         ask, store = ask.apart(), store.apart()
     run = _Run(ask, store, form, chosen)
-    share(run, list(run.tiles(shares)), workers if shares > 1 else 1)
+    share(_compute, list(run.tiles(shares)), workers if shares > 1 else 1)
     return plan
 
 
 Tile = tuple["_Run", slice, slice, slice, slice]  # whose it is, items, groups, output rows and columns
 
 
+def _compute(tiles: Iterator[Tile]) -> None:
+    """Compute tiles as they come, in this thread."""
+    with borrowed_scratch() as scratch, np.errstate(all="ignore"):  # IEEE arithmetic makes an overflow an Inf
+        for run, items, groups, rows, columns in tiles:
+            run.compute(items, groups, rows, columns, scratch)
+
+
 class _Run:
-    """What all tiles of a correlation have in common; called by each thread with the tiles it is to take."""
+    """What all tiles of a correlation have in common."""
 
     def __init__(self, ask: Correlation, store: Store, problem: Problem, method: Method) -> None:
         self.ask, self.store, self.problem, self.method = ask, store, problem, method
@@ -176,8 +183,8 @@ class _Run:
         small = ask.cells.dtype.itemsize == 1 and (isinstance(ask.boundary, Boundary) or abs(ask.boundary) <= SMALL)
         self.harmless = problem.bound is not None or small  # whatever the pixels are
         self.bias = None if ask.bias is None else _cast(ask.bias, self.dtype).reshape(ask.groups, -1, 1, 1, 1)
-        span = ask.span()
-        self.span = ANY_NUMBER if span and ask.combine else span
+        known = ask.value_range()
+        self.value_range = ANY_NUMBER if known and ask.combine else known
         self.direct = ask.combine is None and problem.stack == 1 and store.direct(self.dtype)
 
     @cached_property
@@ -188,20 +195,20 @@ class _Run:
     def _bind(self, method: Method) -> list[Runner]:
         """A runner for each group, the same where all have one kernel, or for the groups of each block."""
         count, together = len(self.weights), self.problem.groups
-        if count > 1 and together == 1 and _alike(self.weights):
+        if count > 1 and together == 1 and _all_equal(self.weights):
             return [method.bind(self.problem, self.weights[0])] * count
         blocks = [self.weights[first : first + together] for first in range(0, count, together)]
         return [method.bind(self.problem, weights.reshape(-1, *weights.shape[2:])) for weights in blocks]
 
     def tiles(self, shares: int) -> Iterator[Tile]:
-        """What is between the sides of every item and group, and these, turned for their rows to be long."""
+        """What is between the sides of every item and group, and these, transposed for their rows to be long."""
         (height, width), inner = self.ask.window.output, self._inner_columns()
         regions = [(self, slice(0, height), inner)]
         sides = [side for side in (slice(0, inner.start), slice(inner.stop, width)) if side.start < side.stop]
         if sides:
-            problem = self.problem._replace(window=self.ask.window.turned())
-            turned = _Run(self.ask.turned(), self.store.turned(), problem, self.method)
-            regions += [(turned, side, slice(0, height)) for side in sides]  # short ones last, to end together
+            problem = self.problem._replace(window=self.ask.window.transposed())
+            transposed = _Run(self.ask.transposed(), self.store.transposed(), problem, self.method)
+            regions += [(transposed, side, slice(0, height)) for side in sides]  # short ones last, to end together
         places = [
             (run, slice(top, min(top + tall, rows.stop)), slice(left, min(left + wide, columns.stop)))
             for run, rows, columns in regions
@@ -230,32 +237,26 @@ class _Run:
     def _inner_columns(self) -> slice:
         """Output columns to be tiled, all but those at the sides if these are better done apart.
 
-        Where a tile is as wide as a large picture but for the pads, and copied only for them.
+        That pays where a tile is as wide as a large picture, and would be copied for the pads alone.
         """
         window, cells = self.ask.window, self.ask.cells
         width, stride, before = window.output[1], window.stride[1], window.pads[1][0]
         first = -(-before // stride)
-        last = min(width, (cells.shape[3] + before - window.effective[1]) // stride + 1)
+        last = min(width, window.outputs_in(1, cells.shape[3] + before))
         large = prod((self.ask.whole or window).size) > WORTH_SIDES and (last - first) * SIDES > width * (SIDES - 1)
         whole_rows = self.method.views and self.method.tile(self.problem)[1] >= width and cells.dtype == self.dtype
         return slice(first, last) if large and whole_rows and self.problem.stack == 1 else slice(0, width)
 
-    def __call__(self, tiles: Iterator[Tile]) -> None:
-        """Compute tiles as they come, in this thread."""
-        with borrowed_scratch() as scratch, np.errstate(all="ignore"):  # IEEE arithmetic makes an overflow an Inf
-            for run, items, groups, rows, columns in tiles:
-                run.compute(items, groups, rows, columns, scratch)
-
     def compute(self, items: slice, groups: slice, rows: slice, columns: slice, scratch: Scratch) -> None:
         """One tile, from its border to its place in the store."""
         ask, problem, window = self.ask, self.problem, self.ask.window
-        spans = window.span(0, rows.start, rows.stop), window.span(1, columns.start, columns.stop)
-        height, width, deep = rows.stop - rows.start, columns.stop - columns.start, spans[0][1] - spans[0][0]
+        down, across = (window.input_range(axis, one.start, one.stop) for axis, one in enumerate((rows, columns)))
+        height, width, deep = rows.stop - rows.start, columns.stop - columns.start, down[1] - down[0]
         cells = self.cells[items, groups].transpose(1, 2, 0, 3, 4, 5)  # groups and their channels, items and their rows
         together, _, on_end, *_ = cells.shape
         pace = window.pace if on_end > 1 else height  # rows of output from one item to the next
         tall = pace * window.stride[0] if on_end > 1 else deep  # and of input
-        padded = self.border.tile(cells, *spans, self.dtype, scratch, tall)
+        padded = self.border.tile(cells, down, across, self.dtype, scratch, tall)
         block = padded.reshape(together * problem.channels, on_end * tall, *padded.shape[4:])
         block = block[:, : (on_end - 1) * tall + deep]
 
@@ -273,7 +274,7 @@ class _Run:
         if self.bias is not None:
             found += self.bias[groups]
         if not self.direct:
-            self.store.put(place, found.reshape(on_end, -1, height, width, problem.pitch), self.span)
+            self.store.put(place, found.reshape(on_end, -1, height, width, problem.pitch), self.value_range)
 
 
 def _combined(responses: Array, combine: Combine, bound: int | None) -> Array:
@@ -295,17 +296,17 @@ def _facts(weight: Array, sums: np.dtype[Any], exact: bool) -> tuple[int, int, b
     most = max(abs(float(weight.max())), abs(float(weight.min())))
     enormous = weight.dtype.kind == "f" and most * weight[0].size > LARGEST_SUM
     kernels = weight.reshape(-1, kh, kw)
-    if _alike(kernels):  # one kernel over every channel
+    if _all_equal(kernels):  # one kernel over every channel
         kernels = kernels[:1]
     rank = 0
     if weight.dtype.kind == "f" and len(kernels) <= RANKED_KERNELS and not enormous:
         ranks = [separable.rank(kernel, exact) for kernel in kernels]
         rank = max(ranks) if all(ranks) else 0
-    uniform = _alike(kernels[0].ravel()) and bool((kernels == kernels[:, :1, :1]).all())
+    uniform = _all_equal(kernels[0].ravel()) and bool((kernels == kernels[:, :1, :1]).all())
     return additions, rank, uniform, enormous
 
 
-def _alike(values: Array) -> bool:
+def _all_equal(values: Array) -> bool:
     """Whether all along the first axis are the same; first of the last, which tells where most differ."""
     return bool(np.all(values[-1] == values[0]) and np.all(values == values[0]))
 

@@ -11,7 +11,10 @@ from convcli.engine.scratch import Scratch
 
 Array = NDArray[Any]
 
-APART, PIXELS_APART = 3, 8  # times as long NumPy takes for every n-th value of a row, or n-th pixel of several values
+STRIDED, PIXELS_STRIDED = (
+    3,
+    8,
+)  # times as long NumPy takes for every n-th value of a row, or n-th pixel of several values
 LONG = 16  # cells from which NumPy's own reduction is faster than a pass for each
 Part = tuple[int, int]  # doublings, and its first cell in the window
 
@@ -36,7 +39,7 @@ def fold(
     """
     folded = scratch(f"folded {axis}", _resized(cells, axis, outputs), cells.dtype) if out is None else out
     overlap, within_row = ufunc is not np.add, axis == cells.ndim - 2
-    parts = _doubled(size, stride, _apart(stride, within_row and outputs > 1, cells.shape[-1]), overlap)
+    parts = _doubled(size, stride, _strided(stride, within_row and outputs > 1, cells.shape[-1]), overlap)
     same_order = overlap or within_row or not parts  # a lone row of a sum must not round otherwise
     if outputs == 1 and size >= LONG and same_order:
         window = _taken(cells, axis, 0, size, dilation)
@@ -62,13 +65,13 @@ def fold(
 
 def passes(size: int, stride: int, within_row: bool, pitch: int) -> int:
     """How long :func:`fold` takes for a sum, in passes over as many neighbours as there are outputs."""
-    apart = _apart(stride, within_row, pitch)
-    parts = _doubled(size, stride, apart, False)
-    return _passes(parts, stride, apart) if parts else size * apart
+    strided = _strided(stride, within_row, pitch)
+    parts = _doubled(size, stride, strided, False)
+    return _passes(parts, stride, strided) if parts else size * strided
 
 
 @lru_cache(maxsize=256)
-def _doubled(size: int, stride: int, apart: int, overlap: bool) -> Sequence[Part]:
+def _doubled(size: int, stride: int, strided: int, overlap: bool) -> Sequence[Part]:
     """What doubling makes up a window of, or nothing where its cells one by one are less work."""
     if size == 1:
         return ()
@@ -77,18 +80,18 @@ def _doubled(size: int, stride: int, apart: int, overlap: bool) -> Sequence[Part
         parts = [(half, 0), (half, size - (1 << half))]
     else:
         parts = [(level, size & ((1 << level) - 1)) for level in range(half + 1) if size >> level & 1]
-    return parts if _passes(parts, stride, apart) < size * apart else ()
+    return parts if _passes(parts, stride, strided) < size * strided else ()
 
 
-def _passes(parts: Sequence[Part], stride: int, apart: int) -> int:
+def _passes(parts: Sequence[Part], stride: int, strided: int) -> int:
     """One over all cells for a doubling, one over the outputs for each part."""
-    return parts[-1][0] * stride + len(parts) * apart
+    return parts[-1][0] * stride + len(parts) * strided
 
 
-def _apart(stride: int, within_row: bool, pitch: int) -> int:
+def _strided(stride: int, within_row: bool, pitch: int) -> int:
     if stride == 1 or not within_row:
         return 1
-    return APART if pitch == 1 else PIXELS_APART
+    return STRIDED if pitch == 1 else PIXELS_STRIDED
 
 
 def _taken(cells: Array, axis: int, first: int, count: int, step: int = 1) -> Array:

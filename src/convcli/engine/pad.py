@@ -15,12 +15,6 @@ from convcli.words import BOUNDARY_ALIASES, Boundary
 Array = NDArray[Any]
 BoundaryLike = str | float
 
-_NUMPY_MODE = {
-    Boundary.EDGE: "edge",
-    Boundary.REFLECT: "reflect",
-    Boundary.SYMMETRIC: "symmetric",
-    Boundary.WRAP: "wrap",
-}
 REMEMBERED_PLACES = 1 << 16  # of an index, at most
 _FILL = -1  # stands in a source index where the border is a number, not a cell
 
@@ -58,8 +52,8 @@ def source_index(n: int, before: int, after: int, boundary: Boundary | float) ->
 
 def _padded_index(n: int, before: int, after: int, boundary: Boundary | float) -> NDArray[np.intp]:
     cells = np.arange(n, dtype=np.intp)
-    mode = _NUMPY_MODE.get(boundary) if isinstance(boundary, Boundary) else None
-    how: dict[str, Any] = {"constant_values": _FILL} if mode is None else {"mode": mode}
+    mirrored = isinstance(boundary, Boundary) and boundary is not Boundary.ZERO  # or some such: by NumPy's words
+    how: dict[str, Any] = {"mode": str(boundary)} if mirrored else {"constant_values": _FILL}
     index: NDArray[np.intp] = np.pad(cells, (before, after), **how)
     index.flags.writeable = False
     return index

@@ -57,7 +57,8 @@ def _plan(problem: Problem, method: str) -> Plan:
         candidates.append(Candidate(name, *price, refused))
     if method == AUTO:
         best = min(candidates, key=lambda one: one.seconds)
-        why = f"least estimated cost of {len(candidates)} methods"
+        able = sum(not one.refused for one in candidates)
+        why = f"least estimated cost of {able} methods" if able > 1 else "the only method that can do it"
     else:
         best, why = next(one for one in candidates if one.method == method), "asked for"
         if best.refused:
@@ -92,7 +93,7 @@ def price(method: Method, problem: Problem, form: Problem) -> float:
 def working_memory(method: Method, problem: Problem) -> int:
     """Bytes of a thread: the block of a tile, its result, and what the method needs besides; at the sides, too."""
     form = cheapest_form(method, problem)
-    sides = [form._replace(window=form.window.turned())] if method.views and form.stack == 1 else []
+    sides = [form._replace(window=form.window.transposed())] if method.views and form.stack == 1 else []
     return max(_tile_memory(method, one) for one in [form, *sides])
 
 

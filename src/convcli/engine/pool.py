@@ -1,4 +1,4 @@
-"""The doors of pooling. A window is folded along rows first, which lie side by side in memory, then along columns."""
+"""The doors of pooling. Rows under a window are folded onto each other first, each in one piece, then their columns."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convcli.engine.conv import as_cells, result_dtype
+from convcli.engine.conv import as_cells, real_array, result_dtype
 from convcli.engine.fold import fold
 from convcli.engine.pad import Border
 from convcli.engine.results import empty_result
 from convcli.engine.scratch import borrowed_scratch
 from convcli.engine.shapes import PaddingLike, Pair, PairLike, Window, pool_window
-from convcli.engine.store import Store
+from convcli.engine.store import FLOAT32_EXACT, Store
 from convcli.engine.threads import check_threads, share
 from convcli.errors import ConvcliError
 from convcli.words import Reduce
@@ -21,6 +21,7 @@ from convcli.words import Reduce
 Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 21  # of padded input folded at a time; twice that under a stride, which leaves half of it or less
+RANKS = range(2, 65)  # of arrays: any that NumPy has, with rows and columns
 WORTH_A_THREAD = 1 << 20  # values below which waiting for each other costs threads more than they save
 
 _FOLDS: dict[Reduce, np.ufunc] = {Reduce.MAX: np.maximum, Reduce.MIN: np.minimum, Reduce.AVG: np.add}
@@ -68,8 +69,9 @@ def max_pool2d(
     counts, and -1 where a dilated window falls between all cells. Raises ConvcliError for arguments that can't be,
     ShapeError for a window that doesn't fit.
     """
-    ask = _asked(x, size, Reduce.MAX, stride, padding, dilation, ceil_mode)
-    values = _pooled(x, ask)
+    array = real_array(x, "x")
+    ask = _asked(array, size, Reduce.MAX, stride, padding, dilation, ceil_mode)
+    values = _pooled(array, ask)
     return (values, _winners(ask, values)) if return_indices else values
 
 
@@ -83,7 +85,8 @@ def min_pool2d(
     ceil_mode: bool = False,
 ) -> Array:
     """The least value of each window, as :func:`max_pool2d` the greatest."""
-    return _pooled(x, _asked(x, size, Reduce.MIN, stride, padding, dilation, ceil_mode))
+    array = real_array(x, "x")
+    return _pooled(array, _asked(array, size, Reduce.MIN, stride, padding, dilation, ceil_mode))
 
 
 def avg_pool2d(
@@ -100,7 +103,8 @@ def avg_pool2d(
     Pads are zeros that count as cells, as in PyTorch, unless ``count_include_pad`` is off; cells beyond the pads,
     which ``ceil_mode`` can reach, never count.
     """
-    return _pooled(x, _asked(x, size, Reduce.AVG, stride, padding, 1, ceil_mode, count_include_pad))
+    array = real_array(x, "x")
+    return _pooled(array, _asked(array, size, Reduce.AVG, stride, padding, 1, ceil_mode, count_include_pad))
 
 
 def lp_pool2d(
@@ -118,17 +122,20 @@ def lp_pool2d(
         power = np.nan
     if not 0 < power < np.inf:
         raise ConvcliError(f"p must be a positive number, not {p!r}")
-    return _pooled(x, _asked(x, size, Reduce.AVG, stride, padding, 1, False, power=power))
+    array = real_array(x, "x")
+    return _pooled(array, _asked(array, size, Reduce.AVG, stride, padding, 1, False, power=power))
 
 
 def global_max_pool2d(x: ArrayLike) -> Array:
     """The greatest value of each picture: ``(..., H, W)`` to ``(..., 1, 1)``."""
-    return _pooled(x, _asked(x, _whole(x), Reduce.MAX, None, 0, 1, False))
+    array = real_array(x, "x")
+    return _pooled(array, _asked(array, None, Reduce.MAX, None, 0, 1, False))
 
 
 def global_avg_pool2d(x: ArrayLike) -> Array:
     """The mean of each picture: ``(..., H, W)`` to ``(..., 1, 1)``."""
-    return _pooled(x, _asked(x, _whole(x), Reduce.AVG, None, 0, 1, False))
+    array = real_array(x, "x")
+    return _pooled(array, _asked(array, None, Reduce.AVG, None, 0, 1, False))
 
 
 def pool(ask: Pooling, store: Store, *, threads: int | None = None) -> None:
@@ -167,8 +174,8 @@ def _pool_tiles(
     direct = store.direct(dtype)
     with borrowed_scratch() as scratch, np.errstate(all="ignore"):
         for item, planes, rows in tiles:
-            spans = window.span(0, rows.start, rows.stop), window.span(1, 0, window.output[1])
-            block = border.tile(ask.cells[item, planes], *spans, dtype, scratch)
+            ranges = window.input_range(0, rows.start, rows.stop), window.input_range(1, 0, window.output[1])
+            block = border.tile(ask.cells[item, planes], *ranges, dtype, scratch)
             if ask.power is not None:
                 block = np.abs(block, out=scratch("powers", block.shape, dtype))
                 block **= ask.power
@@ -197,8 +204,8 @@ def _shortened(counts: Array) -> Array:
 
 
 def _asked(
-    x: ArrayLike,
-    size: PairLike,
+    x: Array,
+    size: PairLike | None,
     reduce: Reduce,
     stride: PairLike | None,
     padding: PaddingLike,
@@ -207,19 +214,23 @@ def _asked(
     count_pads: bool = True,
     power: float | None = None,
 ) -> Pooling:
-    """The arguments of a door, checked and brought to one form, all planes as the channels of one item."""
-    array = as_cells(x, "x", tuple(range(2, 65)))
+    """The arguments of a door, checked and brought to one form, all planes as the channels of one item.
+
+    Without a ``size`` the window is the whole picture.
+    """
+    array = as_cells(x, "x", RANKS)
+    size = array.shape[-2:] if size is None else size
     window = pool_window(array.shape[-2:], size, padding=padding, stride=stride, dilation=dilation, ceil=ceil)
     cells = array.reshape(1, -1, *array.shape[-2:], 1) if array.size else np.empty((0, 1, *window.size, 1), array.dtype)
     return Pooling(cells, window, reduce, count_pads, power)
 
 
-def _pooled(x: ArrayLike, ask: Pooling) -> Array:
+def _pooled(x: Array, ask: Pooling) -> Array:
     """The result as the caller of a door expects it for ``x``."""
-    array, out = np.asarray(x), empty_result(ask.shape, ask.dtype)
+    out = empty_result(ask.shape, ask.dtype)
     pool(ask, Store(out))
-    result = out.reshape(array.shape[:-2] + ask.window.output)
-    return result.view(bool) if array.dtype == bool and ask.reduce is not Reduce.AVG else result
+    result = out.reshape(x.shape[:-2] + ask.window.output)
+    return result.view(bool) if x.dtype == bool and ask.reduce is not Reduce.AVG else result
 
 
 def _winners(ask: Pooling, values: Array) -> Array:
@@ -269,7 +280,7 @@ def _fold_dtype(ask: Pooling) -> np.dtype[Any]:
         return np.dtype(np.float64)
     given = ask.cells.dtype
     cells = ask.window.kernel[0] * ask.window.kernel[1]
-    small = given.kind == "f" or (given.itemsize <= 2 and cells << (8 * given.itemsize) <= 1 << 24)
+    small = given.kind == "f" or (given.itemsize <= 2 and cells << (8 * given.itemsize) <= FLOAT32_EXACT)
     return ask.dtype if ask.reduce is not Reduce.AVG or small else np.dtype(np.float64)
 
 
@@ -300,8 +311,3 @@ def _counts(window: Window, count_pads: bool) -> tuple[Array, Array]:
         starts = np.arange(window.output[axis]) * window.stride[axis] - before
         counts.append(np.minimum(starts + window.effective[axis], high) - np.maximum(starts, low))
     return counts[0], counts[1]
-
-
-def _whole(x: ArrayLike) -> Pair:
-    height, width = as_cells(x, "x", tuple(range(2, 65))).shape[-2:]
-    return height, width

@@ -96,15 +96,15 @@ class Method(NamedTuple):
 
     ``refuses`` says in a clause why a problem can't be done, or nothing; ``cost`` estimates the seconds of its work on
     one thread, ``calls`` how often it calls NumPy for a tile, and ``memory`` the bytes a thread works in besides block
-    and out. A block that does not ``suit`` a method is left to one that suits all, unless sums are exact: a NaN, an Inf
-    or the rounding of a large number would reach outputs whose window does not hold it, or a product of one with 0
-    would be left out.
+    and out. A block that does not ``suit`` a method is left to one that suits all: a NaN, an Inf or the rounding of a
+    large number would reach outputs whose window does not hold it, or a product of one with 0 would be left out. Where
+    sums are exact, or pixels have 8 bits, nobody looks.
 
     With ``views``, a block had better be a view of the picture than a copy: the method reads it once. With ``fixed``, a
     lower tile would cost as much as a whole one. ``planar`` says whether values that lie side by side had better be
-    planes of their own: then the method gets :meth:`Problem.apart`. With ``grouped``, a block may hold the channels of
-    several groups, one after the other, and ``weight`` and ``out`` the outputs of each. With ``mixes``, the rounding of
-    every number of a block reaches all results, so that it holds one item alone.
+    planes of their own: of a single item the method then gets :meth:`Problem.apart`. With ``grouped``, a block may hold
+    the channels of several groups, one after the other, and ``weight`` and ``out`` the outputs of each. With ``mixes``,
+    the rounding of every number of a block reaches all results, so that it holds one item alone.
     """
 
     name: str
@@ -144,8 +144,8 @@ class Method(NamedTuple):
 
 
 def remembered(look: Callable[[Array, *Ts], T]) -> Callable[[Array, *Ts], T]:
-    """A function of a weight, and of what can be hashed, that answers at once for a small weight it has seen: of many
-    pictures under one kernel, to look at the kernel would take longer than a small one."""
+    """Keep a function's answers for small weights: many small pictures may come under one kernel, and to look at that
+    would take longer than to filter one of them. What else the function takes must be hashable."""
 
     @lru_cache(maxsize=64)
     def known(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], *more: *Ts) -> T:

@@ -32,7 +32,9 @@ class Window(NamedTuple):
 
     @property
     def pace(self) -> int:
-        """Rows of output from one picture to the next where pictures stand on end and no window meets two of them."""
+        """Rows of output from one picture to the next where pictures stand on end: of those between, whose windows meet
+        two of them, none is kept.
+        """
         return -(-self.under(0, self.output[0]) // self.stride[0])
 
     @property
@@ -41,17 +43,23 @@ class Window(NamedTuple):
         reached = [self.under(axis, self.output[axis]) - self.pads[axis][0] for axis in (0, 1)]
         return max(0, self.size[0] - reached[0]), max(0, self.size[1] - reached[1])
 
-    def turned(self) -> "Window":
+    def transposed(self) -> "Window":
         """The same with rows and columns exchanged."""
         size, kernel, stride, dilation, pads, output = (pair[::-1] for pair in self)
         return Window(size, kernel, stride, dilation, pads, output)  # type: ignore[arg-type]
+
+    def outputs_in(self, axis: int, cells: int) -> int:
+        """How many outputs so many padded input rows (axis 0) or columns (1) give: the inverse of :meth:`under`."""
+        return (cells - self.effective[axis]) // self.stride[axis] + 1
 
     def under(self, axis: int, outputs: int) -> int:
         """The padded input rows (axis 0) or columns (1) under so many outputs."""
         return (outputs - 1) * self.stride[axis] + self.effective[axis]
 
-    def span(self, axis: int, first: int, last: int) -> Pair:
-        """Those that the outputs ``first`` to ``last`` - 1 look at."""
+    def input_range(self, axis: int, first: int, last: int) -> Pair:
+        """The first of the padded input rows (axis 0) or columns (1) under outputs ``first`` to ``last`` - 1, and the
+        end.
+        """
         return first * self.stride[axis], self.under(axis, last)
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-Span = tuple[float, float]  # how small and how large a number can be
-ANY_NUMBER: Span = (-np.inf, np.inf)
+Interval = tuple[float, float]  # of the least and the greatest that a number can be
+ANY_NUMBER: Interval = (-np.inf, np.inf)
 NOISE = 5e-6  # of white: less than half a step of 16 bits; a mean of white in float32 may be that much more
-FLOAT_EXACT = 2**24  # integers up to this are floats
+FLOAT32_EXACT = 2**24  # integers up to this are held exactly
+ROUNDED_AWAY = 0.4  # beyond a range: less than the half that would round up, for sums that err
 
 
 class Extent:
@@ -104,7 +105,7 @@ class Store:
         in_rows = value == self.array.itemsize and column == value * self.array.shape[4]
         return self.extent is None and self.tone == PLAIN and dtype == self.array.dtype and in_rows
 
-    def turned(self) -> "Store":
+    def transposed(self) -> "Store":
         """The same with rows and columns exchanged: what is put there lands here."""
         return self._over(self.array.swapaxes(2, 3))
 
@@ -112,36 +113,38 @@ class Store:
         """A single item's, with values that lie side by side as items of their own."""
         return self._over(self.array.swapaxes(0, 4))
 
-    def shaped(self, shape: tuple[int, ...]) -> "Store":
-        """The same with channels as items."""
+    def reshaped(self, shape: tuple[int, ...]) -> "Store":
+        """The same in another shape, the array being contiguous: else what is put there would land in a copy."""
         return self._over(self.array.reshape(shape))
 
     def _over(self, array: Array) -> "Store":
         """The same rules for a view of the array."""
         return Store(array, tone=self.tone, extent=self.extent, unit=self.unit)
 
-    def put(self, place: tuple[Any, ...], values: Array, span: Span | None = None) -> None:
-        """Store finished values, which are used up on the way, ``span`` being what is known of them."""
+    def put(self, place: tuple[Any, ...], values: Array, known: Interval | None = None) -> None:
+        """Store finished values, which are used up on the way; their range is ``known``, or they may hold a NaN."""
         if self.extent is not None:
             self.extent.note(values, self.unit)
         if self.tone != PLAIN:
             values = self.tone.apply(values if values.dtype.kind == "f" else values.astype(np.float32))
-            span = span and ANY_NUMBER
-        cast_into(self.array[place], values, span)
+            known = known and ANY_NUMBER
+        cast_into(self.array[place], values, known)
 
 
-def cast_into(target: Array, values: Array, span: Span | None = None) -> None:
+def cast_into(target: Array, values: Array, known: Interval | None = None) -> None:
     """Values into ``target``; for an integer target rounded half to even and clipped to its range, NaN as 0.
 
-    Never wraps: NumPy's own cast turns 300 into 44 and -20 into 236 for uint8. ``values`` is used up. If ``span`` says
-    how small and large they can be, and that there is no NaN, they are only searched for what there can be.
+    Never wraps: NumPy's own cast turns 300 into 44 and -20 into 236 for uint8. ``values`` is used up. If their range
+    is ``known``, and so that there is no NaN, they are only searched for what there can be.
     """
     if target.dtype.kind not in "iu":
         target[...] = values
         return
     info = np.iinfo(target.dtype)
     inside = (
-        span is not None and max(info.min, -FLOAT_EXACT) - 0.4 < span[0] and span[1] < min(info.max, FLOAT_EXACT) + 0.4
+        known is not None
+        and max(info.min, -FLOAT32_EXACT) - ROUNDED_AWAY < known[0]
+        and known[1] < min(info.max, FLOAT32_EXACT) + ROUNDED_AWAY
     )
     if values.dtype.kind != "f":
         np.copyto(target, values if inside else np.clip(values, info.min, info.max), casting="unsafe")
@@ -150,7 +153,7 @@ def cast_into(target: Array, values: Array, span: Span | None = None) -> None:
     high = values.dtype.type(info.max)
     if not inside:
         np.clip(values, info.min, high, out=values)
-    if span is None and np.isnan(values.sum()):
+    if known is None and np.isnan(values.sum()):
         np.nan_to_num(values, copy=False)
     with np.errstate(invalid="ignore"):  # int32 from float32, int64 from float64: their top is not a float, see below
         np.copyto(target, values, casting="unsafe")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-RUNS_PER_THREAD = 4  # a thread takes this part of its share of the tasks that are left
-APART = 0.05  # seconds in which they are kept apart; the system has parted them by then
+PARTS_OF_SHARE = 4  # of a thread's share of the tasks that are left it takes one
+KEPT_APART = 0.05  # seconds in which they are kept apart; the system has parted them by then
 
 _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -111,7 +111,7 @@ def _runs(tasks: Sequence[T], threads: int) -> list[Sequence[T]]:
     """Tasks in a row to be taken together: ever fewer, for all to end at about the same time."""
     runs, first = list[Sequence[T]](), 0
     while first < len(tasks):
-        runs.append(tasks[first : first + max(1, (len(tasks) - first) // (threads * RUNS_PER_THREAD))])
+        runs.append(tasks[first : first + max(1, (len(tasks) - first) // (threads * PARTS_OF_SHARE))])
         first += len(runs[-1])
     return runs
 
@@ -151,7 +151,7 @@ class _Places:
         here = _processor()
         self._here, self._allowed = {here}, set[int]() if here is None else os.sched_getaffinity(0)
         self._apart = self._here < self._allowed and _job.acquire(blocking=False)
-        self._until, self._sent = time.monotonic() + APART, list[int]()
+        self._until, self._sent = time.monotonic() + KEPT_APART, list[int]()
 
     def send(self, helpers: Sequence[int]) -> None:
         """Have helpers wake up elsewhere; before they are called."""

@@ -39,7 +39,7 @@ def refuses(problem: Problem) -> str | None:
 
 
 def tile(problem: Problem) -> Pair:
-    """Rows as wide as the picture."""
+    """As much as stays in cache."""
     return fit_tile(problem, VALUES)
 
 

@@ -26,7 +26,7 @@ from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
 
 AT_ONCE = 1 << 21  # bytes transformed by one call
-PASSES = 16  # steps of a transform, of which a line has log2(n), that take as long as to fetch and lay down the line
+PASSES = 16  # by which best_size prefers short lines, see there
 CACHED = 320  # a square of this side stays in cache, there and back
 BLOCK_BYTES = 1 << 23  # of a tile, unless the kernel needs more
 MOST_SPECTRA = 1 << 23  # complex numbers in the spectra of the weights of all groups, 64 MB in complex64
@@ -99,22 +99,26 @@ def sizes(problem: Problem) -> Pair:
 
 def outputs_of(problem: Problem) -> Pair:
     """Rows and columns of outputs that one transform gives."""
-    (height, width), (ky, kx), (sy, sx) = sizes(problem), problem.window.effective, problem.window.stride
-    return (height - ky) // sy + 1, (width - kx) // sx + 1
+    height, width = sizes(problem)
+    return problem.window.outputs_in(0, height), problem.window.outputs_in(1, width)
 
 
 @lru_cache(maxsize=64)
 def best_size(problem: Problem, axis: int) -> int:
-    """The length of which as many as all outputs need cost least, no longer than one that gives them all."""
+    """The length with which all outputs cost least, no longer than one transform that gives them all.
+
+    A line of n has log2(n) steps, and ``PASSES`` more for the way through memory: to prefer short lines, as that does,
+    was measured to be faster than what :func:`cost` would prefer, which knows nothing of caches.
+    """
     window = problem.window
-    reach, stride, outputs = window.effective[axis], window.stride[axis], window.output[axis]
+    reach, outputs = window.effective[axis], window.output[axis]
     need = window.under(axis, outputs)
     enough = next((size for size in SIZES if size >= need), need + need % 2)
     room = isqrt(BLOCK_BYTES // (problem.channels * problem.pitch * rounded_dtype(problem).itemsize))
     longest = max(2 * reach, min(room, max(CACHED, 8 * reach)))
     lengths = [size for size in SIZES if reach <= size <= min(enough, longest)] or [enough]
     best: int = min(
-        lengths, key=lambda size: -(-outputs // ((size - reach) // stride + 1)) * size * (log2(size) + PASSES)
+        lengths, key=lambda size: -(-outputs // window.outputs_in(axis, size)) * size * (log2(size) + PASSES)
     )
     return best
 

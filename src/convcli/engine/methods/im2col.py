@@ -50,7 +50,7 @@ def depth(problem: Problem) -> int:
 
 
 def stretch(problem: Problem, columns: int) -> int:
-    """Output rows at a time."""
+    """How many output rows are done at a time, so that the columns of their windows stay in cache."""
     values = SINGLE if problem.outputs == 1 else VALUES
     return max(1, values // (problem.groups * depth(problem) * columns * problem.pitch))
 
@@ -58,8 +58,8 @@ def stretch(problem: Problem, columns: int) -> int:
 def tile(problem: Problem) -> Pair:
     """Whole rows as long as they fit, the block as well, of which a small kernel with a large stride uses little."""
     height, width = problem.window.output
-    apart = problem.channels * prod(problem.window.stride)
-    pixels = max(1, VALUES // (max(depth(problem), apart) * problem.pitch))
+    met = problem.channels * prod(problem.window.stride)  # cells of the block for each output
+    pixels = max(1, VALUES // (max(depth(problem), met) * problem.pitch))
     return min(height, max(1, pixels // width)), min(width, max(pixels, 16))
 
 

@@ -275,7 +275,7 @@ def stretch(problem: Problem, layout: Layout, columns: int) -> int:
 
 
 def tile(problem: Problem) -> Pair:
-    """Rows as wide as the picture, as many as are whole products."""
+    """As :func:`fit_tile` has it, but of as many rows as are whole products."""
     (rows, columns), count = fit_tile(problem, BLOCK), cheapest_layout(problem).rows * classes(problem)
     return min(problem.window.output[0], -(-rows // count) * count), columns
 

@@ -111,7 +111,7 @@ def refuses(_problem: Problem) -> str | None:
 
 
 def tile(problem: Problem) -> Pair:
-    """Rows as wide as the picture."""
+    """As much as stays in cache."""
     return fit_tile(problem, VALUES * 4 // smallest_dtype(problem).itemsize)
 
 

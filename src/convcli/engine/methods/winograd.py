@@ -85,7 +85,7 @@ def bind(problem: Problem, weight: Array) -> Runner:
 
 
 def fours_at_once(problem: Problem, columns: int) -> int:
-    """Fours of rows."""
+    """How many fours of output rows are done at a time, so that their shifted sums stay in cache."""
     return max(1, VALUES // (PRODUCTS * problem.channels * problem.window.kernel[1] * columns * problem.pitch))
 
 
@@ -141,7 +141,7 @@ def memory(problem: Problem) -> int:
     return (sums + rest) * problem.pitch * rounded_dtype(problem).itemsize
 
 
-def alike(block: Array) -> bool:
+def comparable(block: Array) -> bool:
     """Whether all numbers are finite and far from overflow, and no row is so large that its rounding would show in what
     is under another: a row of nodata, -9999, say. Rows of zeros do not count, for pads are."""
     energies = line_energies(block).sum(axis=0)
@@ -149,4 +149,4 @@ def alike(block: Array) -> bool:
     return bool(np.isfinite(most) and most <= UNLIKE**2 * least)
 
 
-METHOD = Method("winograd", bind, refuses, tile, cost, calls, memory, suits=alike, dtype=rounded_dtype)
+METHOD = Method("winograd", bind, refuses, tile, cost, calls, memory, suits=comparable, dtype=rounded_dtype)
