@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import numpy as np
@@ -1756,7 +1757,9 @@ def test_a_large_box_costs_hardly_more_than_a_small_one():
     assert convcli.plan_conv(x, np.ones((60, 60)), padding="same").method in ("box-sum", "separable", "fft")
 
 
-def test_blas_is_held_to_one_thread_beside_ours(monkeypatch):
+@pytest.fixture
+def blas_threads(monkeypatch):
+    """Of how many threads BLAS makes use, if nobody limits it: of two."""
     for name in sharing._BLAS_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
@@ -1764,10 +1767,36 @@ def test_blas_is_held_to_one_thread_beside_ours(monkeypatch):
         return {one["num_threads"] for one in threadpool_info() if one["internal_api"] == "openblas"}
 
     with threadpool_limits(2, user_api="blas"):
-        before = counts()
-        with sharing.single_blas, sharing.single_blas:
-            assert counts() <= {1}
-        assert counts() == before
+        yield counts
+
+
+def test_blas_is_held_to_one_thread_beside_ours(blas_threads):
+    before = blas_threads()
+    with sharing.single_blas, sharing.single_blas:
+        assert blas_threads() <= {1}
+    assert blas_threads() == before
+
+
+def test_blas_is_held_to_one_thread_by_whoever_comes(blas_threads):
+    """Also by another thread than the first one that held it, and let go by another than took it."""
+    before = blas_threads()
+    with sharing.single_blas:
+        pass
+
+    def limited():
+        with sharing.single_blas:
+            return blas_threads()
+
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        assert one.submit(limited).result() <= {1}
+        assert other.submit(limited).result() <= {1}
+        assert blas_threads() == before
+        one.submit(sharing.single_blas.__enter__).result()
+        other.submit(sharing.single_blas.__enter__).result()
+        one.submit(sharing.single_blas.__exit__).result()
+        assert blas_threads() <= {1}
+        other.submit(sharing.single_blas.__exit__).result()
+        assert blas_threads() == before
 
 
 def test_threads_that_share_work_may_share_it_further():

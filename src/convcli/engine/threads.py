@@ -247,7 +247,24 @@ class Shared:
 def _limit_blas() -> Any:
     if all(os.environ.get(name) == "1" for name in _BLAS_VARIABLES):
         return None
+    _let_go_of_blas()
     return _blas_controller().limit(limits=1)
+
+
+def _free_blas(limiter: Any) -> None:
+    if limiter is not None:
+        _let_go_of_blas()
+        limiter.restore_original_limits()
+        _let_go_of_blas()
+
+
+def _let_go_of_blas() -> None:
+    """Let whatever thread comes next set a limit: threadpoolctl 3.8 heeds only the first one to do so, as long as it
+    lives.
+    """
+    for library in _blas_controller().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
 
 
 @lru_cache(maxsize=1)
@@ -257,4 +274,4 @@ def _blas_controller() -> Any:
     return ThreadpoolController().select(user_api="blas")  # others are not to be asked, or set, at every call
 
 
-single_blas = Shared(_limit_blas, lambda limiter: limiter and limiter.restore_original_limits())
+single_blas = Shared(_limit_blas, _free_blas)
