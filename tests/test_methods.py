@@ -867,15 +867,35 @@ def test_numbers_too_large_for_exact_fractions_have_their_rank():
         assert separable.rank(kernel * np.float32(factor), False) == 1
 
 
-def test_tiles_are_even_but_for_zeros_and_rounding():
+def test_tiles_are_even_but_for_zeros():
     block = RNG.random((1, 64, 64, 1)).astype(np.float32) + 1
     block[:, :40] = 0
     assert fft.even(block)
-    block[:, :40] = 1e-8
+    for dark, even in ((1 / 50, True), (1e-3, False), (1e-30, False)):
+        for area in (np.s_[:, :40], np.s_[:, 10:20, 30:40]):
+            uneven = block + 1
+            uneven[area] = dark
+            assert fft.even(uneven) == even
+    block[:, 7, 7] = 1e-30  # alone among others
     assert fft.even(block)
-    block[:, :40] = 1e-3
-    assert not fft.even(block)
     assert fft.even(np.full((1, 8, 8, 1), 1e153))
+    assert fft.even(np.ones((1, 30, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill"), [("f4", -9999), ("f4", 1e8), ("f4", 1e10), ("f4", 1e16), ("f8", 1e20), ("f8", -3.4e38)]
+)
+@pytest.mark.parametrize("area", [np.s_[50:100, 50:130], np.s_[:, 40:], np.s_[:180]], ids=["some", "most", "rows"])
+def test_fill_values_have_no_say_out_of_reach(dtype, fill, area):
+    """Neither a patch of them nor one of other numbers among them."""
+    x = np.random.default_rng(0).random((220, 220)).astype(dtype)
+    clean, spoilt = convcli.filter2d(x, "disk:9", method="fft"), x.copy()
+    spoilt[area] = fill
+    held = np.zeros(x.shape)
+    held[area] = 1
+    free = convcli.filter2d(held, np.ones((19, 19)), method="box-sum") == 0
+    assert free.any()
+    np.testing.assert_allclose(convcli.filter2d(spoilt, "disk:9", method="fft")[free], clean[free], rtol=1e-4)
 
 
 def test_rows_are_comparable_but_for_zeros():

@@ -34,8 +34,8 @@ SIZES = sorted(
     two * odd for two in (2**n for n in range(1, 16)) for odd in (1, 3, 5, 9, 15) if 8 <= two * odd <= 1 << 15
 )
 LARGEST_SHARE = 1 / 20  # of the energy of a tile that one number may have
-UNLIKE = 100  # times as large as a small cell a tile may be in root mean square: it then errs by 2e-4 of itself
-SAMPLES = 1 << 10  # of a channel, by which to tell what is small
+UNLIKE = 300  # times as large as what is dark a tile may be in root mean square: that then errs by 1e-4 of itself
+SAMPLED = 4  # every so many-th cell of a row and of a column is looked at to tell what is dark
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
@@ -163,17 +163,18 @@ def memory(problem: Problem) -> int:
 
 def even(block: Array) -> bool:
     """Whether no large numbers would show with their rounding in sums that do not hold them: neither one beside its
-    tile, nor an area, of up to three quarters, beside the smaller cells: nodata of -9999, say. Zeros do not count, for
-    pads are, nor what is no more than rounding itself.
+    tile, nor an area beside another, nodata of -9999 beside what there is. A dark area is one where four cells next to
+    each other are small, of those that are looked at. Zeros do not count, for pads are.
     """
     energies = line_energies(block)
     total, most = float(energies.sum()), energies.max()
     if not np.isfinite(total):
         return False
-    mean, step = sqrt(total / block.size), max(1, isqrt(block[0].size // SAMPLES))
-    some = np.abs(block[:, ::step, ::step])
-    some = np.sort(some[some > mean * np.finfo(block.dtype).eps])
-    if len(some) and mean > UNLIKE * some[len(some) // 4]:
+    some = np.abs(block[:, ::SAMPLED, ::SAMPLED])
+    for axis in (1, 2):
+        lines = some.swapaxes(0, axis)
+        some = np.maximum(lines[:-1], lines[1:]).swapaxes(0, axis) if len(lines) > 1 else some
+    if sqrt(total / block.size) > UNLIKE * some[some > 0].min(initial=np.inf):
         return False
     limit = LARGEST_SHARE * total
     return bool(most <= limit or max(block.max(), -block.min()) ** 2 <= limit)
