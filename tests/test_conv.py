@@ -440,6 +440,12 @@ def test_bias_is_one_number_or_one_for_each_output():
         (lambda: convcli.filter2d(np.ones((5, 5)), [[1, 2], [3]]), ["regular"]),
         (lambda: convcli.filter2d(np.ones((0, 5)), [[1]]), ["no pixels", "(0, 5)"]),
         (lambda: convcli.filter2d(np.ones((5, 5, 0)), [[1]]), ["no pixels", "(5, 5, 0)"]),
+        (lambda: convcli.filter2d(np.ones((5, 5)), [[1]], threads=np.array([1, 2])), ["threads", "array([1, 2])"]),
+        (lambda: convcli.conv2d(np.ones((5, 5)), [[1]], groups=np.array([2, 2])), ["groups", "array([2, 2])"]),
+        (lambda: convcli.conv2d(np.ones((2, 5, 5)), np.ones((2, 1, 1, 1)), groups=np.array([2, 2])), ["groups"]),
+        (lambda: convcli.filter2d(np.ones((5, 5), "f4"), [[1]], padding=1, boundary=1e39), ["boundary", "3.4e+38"]),
+        (lambda: convcli.filter2d(np.array([[1, 2**70]], object), [[1]]), ["64 bits"]),
+        (lambda: convcli.filter2d(np.array([[1, "2"]], object), [[1]]), ["real numbers", "object"]),
         (lambda: convcli.kernel("[[1" + "0" * 400 + "]]"), ["finite"]),
     ],
 )
@@ -482,3 +488,27 @@ def test_numbers_of_numpy_are_numbers():
     want = convcli.conv2d(x, np.ones((2, 1, 2, 2)), groups=2, stride=(2, 1))
     got = convcli.conv2d(x, np.ones((2, 1, 2, 2)), groups=np.int64(2), stride=np.array([2, 1]), threads=np.int32(1))
     np.testing.assert_array_equal(got, want)
+
+
+def test_objects_that_are_whole_numbers_are_numbers():
+    assert convcli.conv2d(np.array([[1, 2], [3, 4]], object), [[1]]).tolist() == [[1, 2], [3, 4]]
+    assert convcli.filter2d(np.array([[2**63]], object), [[1]], dtype="uint64").item() == 2**63
+
+
+@pytest.mark.parametrize("boundary", [40_000, 65_535.0, 1e6, 1e30])
+def test_kernels_of_zeros_make_zeros_under_any_border(boundary):
+    for dtype in (None, np.uint8, np.int64):
+        got = convcli.filter2d(np.ones((5, 5), np.uint8), np.zeros((3, 3)), padding=1, boundary=boundary, dtype=dtype)
+        np.testing.assert_array_equal(got, np.zeros((5, 5)))
+
+
+def test_sums_of_integers_are_exact_in_float64_too():
+    x, kernel = RNG.integers(0, 256, (90, 80), np.uint8), RNG.integers(0, 2, (31, 31))
+    got = convcli.filter2d(x, kernel, padding="valid", dtype=np.float64)
+    assert got.dtype == np.float64
+    np.testing.assert_array_equal(got, convcli.filter2d(x, kernel, padding="valid", dtype=np.int64))
+    fractions = convcli.filter2d(x, kernel / 3, padding="valid", dtype=np.float64)
+    np.testing.assert_allclose(fractions, got / 3, rtol=1e-13)
+    sobel = convcli.filter2d(x, "sobel", dtype=np.float64)
+    parts = [convcli.filter2d(x, f"sobel-{axis}", dtype=np.float64) for axis in "xy"]
+    np.testing.assert_allclose(sobel, np.hypot(*parts), rtol=1e-15)

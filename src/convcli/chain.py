@@ -128,7 +128,7 @@ class Chain:
             as_bias(np.multiply(offset, self.unit), groups if combine else len(weight)),
             groups,
             combine,
-            self._wholes.get(id(layer)),
+            whole=self._wholes.get(id(layer)),
         )
 
     def _dense(self, layer: Dense, cells: Array) -> Array:

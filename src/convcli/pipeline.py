@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convcli.chain import Chain
 from convcli.engine.conv import as_cells, result_dtype
+from convcli.engine.shapes import is_count
 from convcli.errors import ConvcliError, ShapeError
 from convcli.layers import Layer, Row, Shape, report_rows
 from convcli.places import local_path
@@ -67,7 +68,7 @@ class Pipeline:
     def shapes(self, shape: Shape, itemsize: int = 4) -> list[Row]:
         """The shape report over an input ``(C, H, W)``; ShapeError at the first layer that does not fit."""
         sizes = tuple(shape) if isinstance(shape, Sequence) else ()
-        if len(sizes) != 3 or not all(hasattr(one, "__index__") and one >= 1 for one in sizes):
+        if len(sizes) != 3 or not all(map(is_count, sizes)):
             raise ConvcliError(f"a shape is (C, H, W), whole numbers from 1, not {shape!r}")
         return list(report_rows(self.layers, (int(sizes[0]), int(sizes[1]), int(sizes[2])), itemsize))
 

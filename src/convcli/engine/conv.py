@@ -1,7 +1,6 @@
 """The doors of convolution: arguments checked and brought to one form."""
 
 from collections.abc import Sequence
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from convcli.engine.correlate import Correlation, correlate
 from convcli.engine.pad import BoundaryLike, parse_boundary
 from convcli.engine.plan import Plan, make_plan
 from convcli.engine.results import empty_result
-from convcli.engine.shapes import PaddingLike, PairLike, conv_window
+from convcli.engine.shapes import PaddingLike, PairLike, conv_window, is_count
 from convcli.engine.store import Store
 from convcli.errors import ConvcliError, ShapeError
 from convcli.words import AUTO, Boundary, Combine, Padding
@@ -95,13 +94,12 @@ def picture_filter(
     weight = weight.reshape(-1, 1, *weight.shape[-2:])
     array = as_cells(image, "image", (2, 3))
     if array.size == 0:
-        raise ShapeError(f"image has no channels: its shape is {array.shape}")
+        raise ShapeError(f"image has no pixels: its shape is {array.shape}")
     cells = array.reshape(1, 1, *array.shape[:2], -1)
-    if dtype is not None and result_dtype(dtype) == np.float64:
-        cells = cells.astype(np.float64)
     size, kernel_size = (cells.shape[2], cells.shape[3]), (weight.shape[2], weight.shape[3])
     window = conv_window(size, kernel_size, padding=padding, stride=stride, dilation=dilation, keep_size=keep_size)
-    return Correlation(cells, weight, window, parse_boundary(boundary), as_bias(bias, 1), combine=combine)
+    wide = dtype is not None and result_dtype(dtype) == np.float64
+    return Correlation(cells, weight, window, parse_boundary(boundary), as_bias(bias, 1), combine=combine, wide=wide)
 
 
 def _layer(
@@ -124,7 +122,7 @@ def _layer(
         raise ShapeError(f"x has no channels: its shape is {array.shape}")
     kernels = as_weight(weight, "weight", (2, 4), flip)
     if kernels.ndim == 2:
-        if groups != 1:
+        if not is_count(groups) or groups != 1:
             raise ConvcliError(f"groups must be 1 for a weight (kh, kw), which filters every channel, not {groups!r}")
         groups = channels
         kernels = np.broadcast_to(kernels, (channels, 1, *kernels.shape))
@@ -154,7 +152,7 @@ def check_channels(weight: Sequence[int], channels: int, groups: int) -> None:
 
     And ConvcliError for groups that are no whole number from 1.
     """
-    if not hasattr(groups, "__index__") or index(groups) < 1:
+    if not is_count(groups):
         raise ConvcliError(f"groups must be a whole number from 1, not {groups!r}")
     if weight[0] % groups:
         raise ShapeError(f"{weight[0]} output channels do not divide into {groups} groups")
@@ -220,7 +218,9 @@ def real_array(value: ArrayLike, name: str) -> Array:
     except ValueError as error:
         raise ConvcliError(f"{name} must be a regular array: {error}") from None
     if array.dtype.kind == "O" and all(isinstance(one, int) for one in array.flat):
-        raise ConvcliError(f"{name} holds whole numbers beyond 64 bits")
+        array = np.asarray(array.tolist())
+        if array.dtype.kind == "O":
+            raise ConvcliError(f"{name} holds whole numbers beyond 64 bits")
     if array.dtype.kind not in "biuf":
         raise ConvcliError(f"{name} must hold real numbers, not {array.dtype}")
     return array

@@ -37,8 +37,8 @@ class Correlation(NamedTuple):
     """A convolution brought to one form: cells ``(N, C, H, W, P)``, weight ``(O, C/groups, kh, kw)``, pads in numbers.
 
     ``combine`` makes one response of a group's outputs; the bias, one number for each output channel of the result,
-    is added after that. Where the cells are a part of a picture, ``whole`` is the window over all of it, for which the
-    method is chosen: another one might round otherwise.
+    is added after that. With ``wide``, sums that are not exact are in float64. Where the cells are a part of a picture,
+    ``whole`` is the window over all of it, for which the method is chosen: another one might round otherwise.
     """
 
     cells: Array
@@ -48,6 +48,7 @@ class Correlation(NamedTuple):
     bias: Array | None = None
     groups: int = 1
     combine: Combine | None = None
+    wide: bool = False
     whole: Window | None = None
 
     @property
@@ -89,6 +90,7 @@ class Correlation(NamedTuple):
         _check_finite(weight, "weight")
         if self.bias is not None:
             _check_finite(_cast(self.bias, np.dtype(dtype)), "bias")
+        _check_finite(_cast(np.array(self.fill), np.dtype(dtype)), "boundary")
         additions, rank, uniform, enormous = _facts(weight, smallest_for(dtype, bound), bound is not None)
         return Problem(
             planes=n * self.groups,
@@ -105,14 +107,18 @@ class Correlation(NamedTuple):
             enormous=enormous,
         )
 
+    @property
+    def fill(self) -> float:
+        """The number around the picture, 0 where its border is made of cells."""
+        return 0.0 if isinstance(self.boundary, Boundary) else self.boundary
+
     @np.errstate(over="ignore", invalid="ignore")
     def value_range(self) -> Interval | None:
         """How small and large a result can be, as far as the dtype of the cells tells; None if it can be NaN."""
         if self.cells.dtype.kind == "f":
             return None
-        fill = 0.0 if isinstance(self.boundary, Boundary) else self.boundary
         info = np.iinfo(self.cells.dtype)
-        ends = np.array([min(info.min, fill), max(info.max, fill)], np.float64)
+        ends = np.array([min(info.min, self.fill), max(info.max, self.fill)], np.float64)
         weight = self.weight.reshape(len(self.weight), -1).astype(np.float64)
         down, up = np.minimum(weight, 0).sum(axis=1), np.maximum(weight, 0).sum(axis=1)
         bias = 0.0 if self.bias is None else self.bias
@@ -121,15 +127,13 @@ class Correlation(NamedTuple):
 
     def _arithmetic(self, integer: bool) -> tuple[str, int | None]:
         """The dtype that holds the sums, and the greatest of them if they are promised to be exact."""
-        kind = self.cells.dtype.kind
-        if kind == "f":
-            return ("float64" if self.cells.dtype.itemsize > 4 else "float32"), None
-        fill = 0.0 if isinstance(self.boundary, Boundary) else self.boundary
+        floats = self.cells.dtype.kind == "f"
         bias = self.bias if self.bias is not None else np.zeros(1)
-        if not (_integral(self.weight) and _integral(bias) and float(fill).is_integer()):
-            return ("float64" if self.cells.dtype.itemsize > 2 else "float32"), None
-        sums = max(sum(abs(int(one)) for one in kernels.flat) for kernels in self.weight)
-        bound = sums * max(1, _peak(self.cells), abs(int(fill))) + max(abs(int(one)) for one in bias.flat)
+        if floats or not (_integral(self.weight) and _integral(bias) and float(self.fill).is_integer()):
+            wide = self.wide or self.cells.dtype.itemsize > (4 if floats else 2)
+            return ("float64" if wide else "float32"), None
+        sums = max(1, *(sum(abs(int(one)) for one in kernels.flat) for kernels in self.weight))  # all zeros: as a cell
+        bound = sums * max(1, _peak(self.cells), abs(int(self.fill))) + max(abs(int(one)) for one in bias.flat)
         if bound < FLOAT32_EXACT:
             return "float32", bound
         if bound < FLOAT64_EXACT or not integer:
@@ -270,19 +274,19 @@ class _Run:
         found = out.reshape(together, problem.outputs, on_end, pace, width, problem.pitch)[:, :, :, :height]
         found = found.transpose(2, 0, 1, 3, 4, 5)
         if ask.combine is not None:
-            found = _combined(found, ask.combine, problem.bound)
+            found = _combined(found, ask.combine, problem.bound, ask.wide)
         if self.bias is not None:
             found += self.bias[groups]
         if not self.direct:
             self.store.put(place, found.reshape(on_end, -1, height, width, problem.pitch), self.value_range)
 
 
-def _combined(responses: Array, combine: Combine, bound: int | None) -> Array:
+def _combined(responses: Array, combine: Combine, bound: int | None, wide: bool) -> Array:
     """``(..., O, rows, columns, P)`` to one response, keeping the axis."""
     if combine is Combine.MAXIMUM:
         return np.asarray(responses.max(axis=-4, keepdims=True))
     if bound is not None:  # squares of integers are exact, too
-        small = bound**2 * responses.shape[-4] < FLOAT32_EXACT
+        small = bound**2 * responses.shape[-4] < FLOAT32_EXACT and not wide
         responses = responses.astype(np.float32 if small else np.float64)
     total = np.square(responses).sum(axis=-4, keepdims=True)
     return np.asarray(np.sqrt(total, out=total))

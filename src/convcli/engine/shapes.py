@@ -68,6 +68,14 @@ def effective_size(kernel: int, dilation: int) -> int:
     return dilation * (kernel - 1) + 1
 
 
+def is_count(value: Any) -> bool:
+    """Whether it is a whole number from 1."""
+    try:
+        return index(value) >= 1
+    except TypeError:  # an array has the method, too
+        return False
+
+
 def as_pair(value: PairLike, name: str, minimum: int = 1, maximum: int = MAX_STEP) -> Pair:
     """``3`` or ``(3, 5)`` as a checked pair."""
     value = _plain(value)

@@ -12,6 +12,7 @@ from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from convcli.engine.shapes import is_count
 from convcli.errors import ConvcliError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def check_threads(threads: int | None) -> int:
     """The number of threads asked for, or the cores."""
     if threads is None:
         return cores()
-    if not hasattr(threads, "__index__") or index(threads) < 1:
+    if not is_count(threads):
         raise ConvcliError(f"threads must be a whole number from 1, not {threads!r}")
     return index(threads)
 
