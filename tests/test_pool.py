@@ -1,5 +1,7 @@
 """Pooling against the plain loops, and the numbers of the text and of PyTorch."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -252,3 +254,42 @@ def test_an_argument_is_made_an_array_once(call):
     x = Counted()
     call(x)
     assert x.times == 1
+
+
+@pytest.mark.parametrize("shape", [(300_000, 2), (5, 70_000), (700, 900)])
+def test_means_of_many_cells_are_as_near_as_those_of_few(shape):
+    x = np.full(shape, 0.1, np.float32)
+    assert convcli.global_avg_pool2d(x).item() == pytest.approx(x[0, 0], rel=2e-7)
+    ramp = np.linspace(0, 1, x.size, dtype=np.float32).reshape(shape)
+    assert convcli.avg_pool2d(ramp, shape).item() == pytest.approx(ramp.mean(dtype=float), rel=2e-7)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stride": 1}, {"stride": 2, "padding": 3}, {"stride": (3, 2), "ceil_mode": True}],
+)
+def test_tall_windows_are_folded_piece_by_piece(monkeypatch, options):
+    x = np.random.default_rng(6).standard_normal((2, 31, 23)).astype(np.float32)
+    calls = {
+        "max": lambda: convcli.max_pool2d(x, (11, 8), dilation=(2, 1), **options),
+        "min": lambda: convcli.min_pool2d(x, (11, 8), dilation=(2, 1), **options),
+        "avg": lambda: convcli.avg_pool2d(x, (11, 8), **options),
+        "lp": lambda: convcli.lp_pool2d(x, (11, 8), 3, **{k: v for k, v in options.items() if k != "ceil_mode"}),
+    }
+    want = {name: call() for name, call in calls.items()}
+    monkeypatch.setattr(pool, "TALL_BYTES", 1)
+    for rows in (1, 4, 11):
+        monkeypatch.setattr(pool, "TALL", rows)
+        for name, call in calls.items():
+            np.testing.assert_allclose(call(), want[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_window_as_large_as_the_picture_takes_little_memory():
+    x = np.full((2, 3000, 4000), 7, np.uint8)
+    convcli.global_avg_pool2d(x)
+    tracemalloc.start()
+    try:
+        assert convcli.global_avg_pool2d(x).tolist() == [[[7]], [[7]]]
+        assert tracemalloc.get_traced_memory()[1] < 48 << 20
+    finally:
+        tracemalloc.stop()

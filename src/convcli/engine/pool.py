@@ -11,7 +11,7 @@ from convcli.engine.conv import as_cells, real_array, result_dtype
 from convcli.engine.fold import fold
 from convcli.engine.pad import Border
 from convcli.engine.results import empty_result
-from convcli.engine.scratch import borrowed_scratch
+from convcli.engine.scratch import Scratch, borrowed_scratch
 from convcli.engine.shapes import PaddingLike, Pair, PairLike, Window, pool_window
 from convcli.engine.store import FLOAT32_EXACT, Store
 from convcli.engine.threads import check_threads, share
@@ -21,6 +21,8 @@ from convcli.words import Reduce
 Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 21  # of padded input folded at a time; twice that under a stride, which leaves half of it or less
+TALL_BYTES, TALL = 1 << 23, 16  # of padded input under a window folded at a time, but at least so many rows
+LONG_SUM = 256  # cells of a row or column whose sum is too long for float32
 RANKS = range(2, 65)  # of arrays: any that NumPy has, with rows and columns
 WORTH_A_THREAD = 1 << 20  # values below which waiting for each other costs threads more than they save
 
@@ -168,28 +170,50 @@ def _pool_tiles(
     ask: Pooling, store: Store, border: Border, dtype: np.dtype[Any], tiles: Iterator[tuple[int, slice, slice]]
 ) -> None:
     """Some rows of one or more planes at a time, in this thread."""
-    window, ufunc = ask.window, _FOLDS[ask.reduce]
-    (kh, kw), (sy, sx), (dy, dx) = window.kernel, window.stride, window.dilation
+    kw, sx, dx = ask.window.kernel[1], ask.window.stride[1], ask.window.dilation[1]
     divisor = _divisor(ask, dtype) if ask.reduce is Reduce.AVG and ask.power is None else None
     direct = store.direct(dtype)
     with borrowed_scratch() as scratch, np.errstate(all="ignore"):
         for item, planes, rows in tiles:
-            ranges = window.input_range(0, rows.start, rows.stop), window.input_range(1, 0, window.output[1])
-            block = border.tile(ask.cells[item, planes], *ranges, dtype, scratch)
-            if ask.power is not None:
-                block = np.abs(block, out=scratch("powers", block.shape, dtype))
-                block **= ask.power
-            place = item, planes, rows
-            shape = len(block), rows.stop - rows.start, *ask.shape[3:]
+            cells, place = ask.cells[item, planes], (item, planes, rows)
+            shape = len(cells), rows.stop - rows.start, *ask.shape[3:]
             out = store.array[place] if direct else scratch("out", shape, dtype)
-            down = fold(ufunc, block, 1, kh, shape[1], scratch, stride=sy, dilation=dy)
-            fold(ufunc, down, 2, kw, shape[2], scratch, stride=sx, dilation=dx, out=out)
+            down = _folded_rows(ask, border, cells, rows, dtype, scratch)
+            fold(_FOLDS[ask.reduce], down, 2, kw, shape[2], scratch, stride=sx, dilation=dx, out=out)
             if ask.power is not None:
                 out **= 1 / ask.power
             if divisor is not None:
                 out /= divisor(rows)
             if not direct:
                 store.put(place, out)
+
+
+def _folded_rows(
+    ask: Pooling, border: Border, cells: Array, rows: slice, dtype: np.dtype[Any], scratch: Scratch
+) -> Array:
+    """The rows of cells under each of some output rows, folded onto each other; under a tall window some at a time."""
+    window, ufunc, outputs = ask.window, _FOLDS[ask.reduce], rows.stop - rows.start
+    kh, sy, dy = window.kernel[0], window.stride[0], window.dilation[0]
+    (top, _), across = window.input_range(0, rows.start, rows.stop), window.input_range(1, 0, window.output[1])
+    row = len(cells) * (across[1] - across[0]) * cells.shape[-1] * dtype.itemsize
+    most = max(TALL, TALL_BYTES // row)
+
+    def some(first: int) -> Array:
+        size, start = min(most, kh - first), top + first * dy
+        end = start + (outputs - 1) * sy + (size - 1) * dy + 1
+        block = border.tile(cells, (start, end), across, dtype, scratch)
+        if ask.power is not None:
+            block = np.abs(block, out=scratch("powers", block.shape, dtype))
+            block **= ask.power
+        return fold(ufunc, block, 1, size, outputs, scratch, stride=sy, dilation=dy)
+
+    folded = some(0)
+    if most < kh:  # its memory is wanted again
+        folded, first = scratch("rows", folded.shape, dtype), folded
+        folded[...] = first
+    for place in range(most, kh, most):
+        ufunc(folded, some(place), out=folded)
+    return folded
 
 
 def _divisor(ask: Pooling, dtype: np.dtype[Any]) -> Callable[[slice], Array]:
@@ -275,13 +299,17 @@ def _met(window: Window, axis: int, tap: int, outputs: slice) -> tuple[slice, sl
 
 
 def _fold_dtype(ask: Pooling) -> np.dtype[Any]:
-    """The result's dtype, but float64 for averages of large integers and for powers."""
+    """The result's dtype, but float64 for averages of large integers or many cells and for powers."""
     if ask.power is not None:
         return np.dtype(np.float64)
-    given = ask.cells.dtype
-    cells = ask.window.kernel[0] * ask.window.kernel[1]
-    small = given.kind == "f" or (given.itemsize <= 2 and cells << (8 * given.itemsize) <= FLOAT32_EXACT)
-    return ask.dtype if ask.reduce is not Reduce.AVG or small else np.dtype(np.float64)
+    if ask.reduce is not Reduce.AVG:
+        return ask.dtype
+    given, (kh, kw) = ask.cells.dtype, ask.window.kernel
+    if given.kind == "f":
+        wide = max(kh, kw) > LONG_SUM
+    else:
+        wide = given.itemsize > 2 or kh * kw << (8 * given.itemsize) > FLOAT32_EXACT
+    return np.dtype(np.float64) if wide else ask.dtype
 
 
 def _identity(reduce: Reduce, dtype: np.dtype[Any]) -> Any:
