@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 21  # of padded input folded at a time; twice that under a stride, which leaves half of it or less
 TALL_BYTES, TALL = 1 << 23, 16  # of padded input under a window folded at a time, but at least so many rows
-LONG_SUM = 256  # cells of a row or column whose sum is too long for float32
+LONG_SUM, PART = 256, 64  # cells in line, whose sum is too long for float32, and how many of them are not
 RANKS = range(2, 65)  # of arrays: any that NumPy has, with rows and columns
 WORTH_A_THREAD = 1 << 20  # values below which waiting for each other costs threads more than they save
 
@@ -145,7 +145,7 @@ def pool(ask: Pooling, store: Store, *, threads: int | None = None) -> None:
     if 0 in ask.shape:
         return
     n, c, height, _, pitch = ask.shape
-    reduce, window, dtype = ask.reduce, ask.window, _fold_dtype(ask)
+    reduce, window, (dtype, sums) = ask.reduce, ask.window, _dtypes(ask)
     fill = 0.0 if reduce is Reduce.AVG else _identity(reduce, dtype)
     pads = _pads_reached(window)
     border = Border(window.size, pads, fill)
@@ -153,7 +153,7 @@ def pool(ask: Pooling, store: Store, *, threads: int | None = None) -> None:
     workers = check_threads(threads) if ask.cells.size > WORTH_A_THREAD else 1
     tiles = _tiles(c, height, line, BLOCK_BYTES * min(2, window.stride[0]))
     tasks = [(item, *tile) for item in range(n) for tile in tiles]
-    share(partial(_pool_tiles, ask, store, border, dtype), tasks, workers)
+    share(partial(_pool_tiles, ask, store, border, dtype, sums), tasks, workers)
 
 
 def _tiles(planes: int, height: int, line: int, most: int) -> list[tuple[slice, slice]]:
@@ -167,18 +167,23 @@ def _tiles(planes: int, height: int, line: int, most: int) -> list[tuple[slice, 
 
 
 def _pool_tiles(
-    ask: Pooling, store: Store, border: Border, dtype: np.dtype[Any], tiles: Iterator[tuple[int, slice, slice]]
+    ask: Pooling,
+    store: Store,
+    border: Border,
+    dtype: np.dtype[Any],
+    sums: np.dtype[Any],
+    tiles: Iterator[tuple[int, slice, slice]],
 ) -> None:
     """Some rows of one or more planes at a time, in this thread."""
     kw, sx, dx = ask.window.kernel[1], ask.window.stride[1], ask.window.dilation[1]
-    divisor = _divisor(ask, dtype) if ask.reduce is Reduce.AVG and ask.power is None else None
-    direct = store.direct(dtype)
+    divisor = _divisor(ask, sums) if ask.reduce is Reduce.AVG and ask.power is None else None
+    direct = store.direct(sums)
     with borrowed_scratch() as scratch, np.errstate(all="ignore"):
         for item, planes, rows in tiles:
             cells, place = ask.cells[item, planes], (item, planes, rows)
             shape = len(cells), rows.stop - rows.start, *ask.shape[3:]
-            out = store.array[place] if direct else scratch("out", shape, dtype)
-            down = _folded_rows(ask, border, cells, rows, dtype, scratch)
+            out = store.array[place] if direct else scratch("out", shape, sums)
+            down = _folded_rows(ask, border, cells, rows, dtype, sums, scratch)
             fold(_FOLDS[ask.reduce], down, 2, kw, shape[2], scratch, stride=sx, dilation=dx, out=out)
             if ask.power is not None:
                 out **= 1 / ask.power
@@ -189,14 +194,20 @@ def _pool_tiles(
 
 
 def _folded_rows(
-    ask: Pooling, border: Border, cells: Array, rows: slice, dtype: np.dtype[Any], scratch: Scratch
+    ask: Pooling,
+    border: Border,
+    cells: Array,
+    rows: slice,
+    dtype: np.dtype[Any],
+    sums: np.dtype[Any],
+    scratch: Scratch,
 ) -> Array:
     """The rows of cells under each of some output rows, folded onto each other; under a tall window some at a time."""
     window, ufunc, outputs = ask.window, _FOLDS[ask.reduce], rows.stop - rows.start
     kh, sy, dy = window.kernel[0], window.stride[0], window.dilation[0]
     (top, _), across = window.input_range(0, rows.start, rows.stop), window.input_range(1, 0, window.output[1])
     row = len(cells) * (across[1] - across[0]) * cells.shape[-1] * dtype.itemsize
-    most = max(TALL, TALL_BYTES // row)
+    most = PART if sums != dtype else max(TALL, TALL_BYTES // row)
 
     def some(first: int) -> Array:
         size, start = min(most, kh - first), top + first * dy
@@ -208,8 +219,8 @@ def _folded_rows(
         return fold(ufunc, block, 1, size, outputs, scratch, stride=sy, dilation=dy)
 
     folded = some(0)
-    if most < kh:  # its memory is wanted again
-        folded, first = scratch("rows", folded.shape, dtype), folded
+    if most < kh or sums != dtype:  # its memory is wanted again, or it is too narrow
+        folded, first = scratch("rows", folded.shape, sums), folded
         folded[...] = first
     for place in range(most, kh, most):
         ufunc(folded, some(place), out=folded)
@@ -298,18 +309,21 @@ def _met(window: Window, axis: int, tap: int, outputs: slice) -> tuple[slice, sl
     return slice(first - outputs.start, first - outputs.start + count), slice(cell, cell + count * stride, stride)
 
 
-def _fold_dtype(ask: Pooling) -> np.dtype[Any]:
-    """The result's dtype, but float64 for averages of large integers or many cells and for powers."""
+def _dtypes(ask: Pooling) -> tuple[np.dtype[Any], np.dtype[Any]]:
+    """In which cells are folded, and in which what a few of them come to.
+
+    The result's, but float64 for powers and averages of large integers, and for sums of long lines.
+    """
+    double = np.dtype(np.float64)
     if ask.power is not None:
-        return np.dtype(np.float64)
+        return double, double
     if ask.reduce is not Reduce.AVG:
-        return ask.dtype
+        return ask.dtype, ask.dtype
     given, (kh, kw) = ask.cells.dtype, ask.window.kernel
     if given.kind == "f":
-        wide = max(kh, kw) > LONG_SUM
-    else:
-        wide = given.itemsize > 2 or kh * kw << (8 * given.itemsize) > FLOAT32_EXACT
-    return np.dtype(np.float64) if wide else ask.dtype
+        return ask.dtype, double if max(kh, kw) > LONG_SUM else ask.dtype
+    exact = given.itemsize <= 2 and kh * kw << (8 * given.itemsize) <= FLOAT32_EXACT
+    return (ask.dtype, ask.dtype) if exact else (double, double)
 
 
 def _identity(reduce: Reduce, dtype: np.dtype[Any]) -> Any:
