@@ -35,7 +35,9 @@ SIZES = sorted(
 )
 LARGEST_SHARE = 1 / 20  # of the energy of a tile that one number may have
 UNLIKE = 300  # times as large as what is dark a tile may be in root mean square: that then errs by 1e-4 of itself
-SAMPLED = 4  # every so many-th cell of a row and of a column is looked at to tell what is dark
+SAMPLED = (
+    6  # every so many-th cell of a row and of a column is looked at, so that areas twice as wide and high are seen
+)
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
