@@ -1085,7 +1085,7 @@ def test_a_thread_works_in_the_memory_that_its_plan_names(monkeypatch, either_bl
 @pytest.mark.parametrize(("items", "groups"), [(20, 1), (1, 20), (7, 4)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_small_planes_have_the_memory_that_their_plan_names(monkeypatch, together, items, groups, stride):
-    x, weight = RNG.standard_normal((items, 2 * groups, 30, 41)), RNG.standard_normal((3 * groups, 2, 3, 3))
+    x, weight = RNG.random((items, 2 * groups, 30, 41)) + 1, RNG.standard_normal((3 * groups, 2, 3, 3))
     call = functools.partial(convcli.conv2d, x, weight, padding="same", groups=groups, stride=stride, threads=1)
     for method in METHODS:
         monkeypatch.setattr(Measured, "made", [])
