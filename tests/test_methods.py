@@ -851,6 +851,17 @@ def test_rows_out_of_reach_have_no_say(place, value):
     assert np.abs(got - clean)[free].max() < 1e-4
 
 
+@pytest.mark.parametrize("fill", [-9999, 1e6, 1e15])
+def test_areas_out_of_reach_have_no_say_in_rows_that_are_as_large(fill):
+    """Slanting ones, so that no row is without."""
+    x, weight = RNG.standard_normal((16, 80, 90)).astype(np.float32), RNG.standard_normal((4, 16, 3, 3))
+    i, j = np.indices(x.shape[1:])
+    held = (i + j) % 50 < 20
+    free = convcli.filter2d(held.astype(np.uint8), np.ones((3, 3), int)) == 0
+    got, want = (convcli.conv2d(np.where(held, fill, x), weight, method=one) for one in ("winograd", "im2col"))
+    np.testing.assert_allclose(got[:, free[1:-1, 1:-1]], want[:, free[1:-1, 1:-1]], atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 def test_large_integers_out_of_reach_have_no_say(dtype):
     x, weight = RNG.integers(0, 4, (64, 40, 30)).astype(dtype), RNG.standard_normal((4, 64, 3, 3))

@@ -18,6 +18,7 @@ from convcli.engine.problem import (
     Problem,
     Runner,
     count_tiles,
+    darkest,
     line_energies,
     refuses_rounding,
     rounded_dtype,
@@ -35,9 +36,6 @@ SIZES = sorted(
 )
 LARGEST_SHARE = 1 / 20  # of the energy of a tile that one number may have
 UNLIKE = 300  # times as large as what is dark a tile may be in root mean square: that then errs by 1e-4 of itself
-SAMPLED = (
-    6  # every so many-th cell of a row and of a column is looked at, so that areas twice as wide and high are seen
-)
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
@@ -165,18 +163,11 @@ def memory(problem: Problem) -> int:
 
 def even(block: Array) -> bool:
     """Whether no large numbers would show with their rounding in sums that do not hold them: neither one beside its
-    tile, nor an area beside another, nodata of -9999 beside what there is. A dark area is one where four cells next to
-    each other are small, of those that are looked at. Zeros do not count, for pads are.
+    tile, nor an area beside a darker one, nodata of -9999 beside what there is.
     """
     energies = line_energies(block)
     total, most = float(energies.sum()), energies.max()
-    if not np.isfinite(total):
-        return False
-    some = np.abs(block[:, ::SAMPLED, ::SAMPLED])
-    for axis in (1, 2):
-        lines = some.swapaxes(0, axis)
-        some = np.maximum(lines[:-1], lines[1:]).swapaxes(0, axis) if len(lines) > 1 else some
-    if sqrt(total / block.size) > UNLIKE * some[some > 0].min(initial=np.inf):
+    if not np.isfinite(total) or sqrt(total / block.size) > UNLIKE * darkest(block):
         return False
     limit = LARGEST_SHARE * total
     return bool(most <= limit or max(block.max(), -block.min()) ** 2 <= limit)

@@ -14,6 +14,8 @@ are little beside it where there are many channels. These are products, too, sin
 Rows that an output's window does not hold cancel but for their rounding, so that none may be far larger than another.
 """
 
+from math import sqrt
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
@@ -25,6 +27,7 @@ from convcli.engine.problem import (
     Method,
     Problem,
     Runner,
+    darkest,
     fit_tile,
     line_energies,
     refuses_rounding,
@@ -40,6 +43,7 @@ NARROWEST = 64  # columns of a tile
 SUMS = 9  # passes over a row of every kernel that its sums take, about
 POINTS = 0, 3 / 4, -3 / 4, 3 / 2, -3 / 2  # with 1 and 2 results would err half as much again
 UNLIKE = 30  # times as large as another a row may be, whose results then err as many times as much
+UNLIKE_AREAS = 300  # times as large as what is dark a tile may be in root mean square: that then errs by 3e-5 of itself
 TAPS, ROWS, PRODUCTS = 3, len(POINTS) - 1, len(POINTS) + 1
 
 
@@ -142,11 +146,14 @@ def memory(problem: Problem) -> int:
 
 
 def comparable(block: Array) -> bool:
-    """Whether all numbers are finite and far from overflow, and no row is so large that its rounding would show in what
-    is under another: a row of nodata, -9999, say. Rows of zeros do not count, for pads are."""
+    """Whether all numbers are finite and far from overflow, and neither a row nor an area is so large that its rounding
+    would show in what is under another: nodata of -9999, say. Rows of zeros do not count, for pads are.
+    """
     energies = line_energies(block).sum(axis=0)
     most, least = energies.max(), energies[energies > 0].min(initial=np.inf)
-    return bool(np.isfinite(most) and most <= UNLIKE**2 * least)
+    if not np.isfinite(most) or most > UNLIKE**2 * least:
+        return False
+    return sqrt(energies.sum() / block.size) <= UNLIKE_AREAS * darkest(block)
 
 
 METHOD = Method("winograd", bind, refuses, tile, cost, calls, memory, suits=comparable, dtype=rounded_dtype)
