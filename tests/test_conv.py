@@ -445,6 +445,9 @@ def test_bias_is_one_number_or_one_for_each_output():
         (lambda: convcli.conv2d(np.ones((2, 5, 5)), np.ones((2, 1, 1, 1)), groups=np.array([2, 2])), ["groups"]),
         (lambda: convcli.filter2d(np.ones((5, 5), "f4"), [[1]], padding=1, boundary=1e39), ["boundary", "3.4e+38"]),
         (lambda: convcli.filter2d(np.array([[1, 2**70]], object), [[1]]), ["64 bits"]),
+        (lambda: convcli.filter2d(np.array([[2**63 + 1, -1]], object), [[1]]), ["64 bits"]),
+        (lambda: convcli.filter2d(np.ones((0, 5, 3)), [[1]]), ["no pixels", "(0, 5, 3)"]),
+        (lambda: convcli.filter2d(np.ones((0, 5, 3), object), [[1]]), ["no pixels", "(0, 5, 3)"]),
         (lambda: convcli.filter2d(np.array([[1, "2"]], object), [[1]]), ["real numbers", "object"]),
         (lambda: convcli.kernel("[[1" + "0" * 400 + "]]"), ["finite"]),
     ],
@@ -500,6 +503,18 @@ def test_kernels_of_zeros_make_zeros_under_any_border(boundary):
     for dtype in (None, np.uint8, np.int64):
         got = convcli.filter2d(np.ones((5, 5), np.uint8), np.zeros((3, 3)), padding=1, boundary=boundary, dtype=dtype)
         np.testing.assert_array_equal(got, np.zeros((5, 5)))
+
+
+def test_a_border_is_as_good_as_none_where_there_is_none():
+    x = RNG.integers(0, 256, (30, 40), np.uint8)
+    for boundary in (1e39, 0.5):
+        got = convcli.filter2d(x, [[1, 2]], padding="valid", boundary=boundary, dtype=np.float64)
+        np.testing.assert_array_equal(got, x[:, :-1] + 2.0 * x[:, 1:])
+
+
+def test_a_border_beyond_the_dtype_is_clipped_with_it():
+    got = convcli.filter2d(np.zeros((3, 3), np.uint8), [[1, 0, 0]], padding="same", boundary=300, dtype=np.uint8)
+    assert got.tolist() == [[255, 0, 0]] * 3
 
 
 def test_sums_of_integers_are_exact_in_float64_too():

@@ -879,7 +879,8 @@ def test_numbers_too_large_for_exact_fractions_have_their_rank():
 
 
 def test_tiles_are_even_but_for_zeros():
-    block = RNG.random((1, 64, 64, 1)).astype(np.float32) + 1
+    rng = np.random.default_rng(0)
+    block = rng.random((2, 64, 64, 1)).astype(np.float32) + 1
     block[:, :40] = 0
     assert fft.even(block)
     for dark, even in ((1 / 50, True), (1e-3, False), (1e-30, False)):
@@ -887,8 +888,15 @@ def test_tiles_are_even_but_for_zeros():
             uneven = block + 1
             uneven[area] = dark
             assert fft.even(uneven) == even
-    block[:, 7, 7] = 1e-30  # alone among others
-    assert fft.even(block)
+    for alone in (np.s_[:, 42, 42], np.s_[:, 42, 36:48], np.s_[:, 36:48, 42], np.s_[0]):
+        sparse = block.copy()
+        sparse[alone] *= 1e-20
+        assert fft.even(sparse)
+    for _ in range(20):
+        assert fft.even(np.maximum(rng.standard_normal((1, 300, 300, 1)), 0))
+    mixed = np.where(rng.random((1, 90, 90, 1)) < 0.8, 0, 1e-6)
+    mixed[:, :40] = 1e3 * (rng.random((1, 40, 90, 1)) < 0.2)
+    assert not fft.even(mixed)
     assert fft.even(np.full((1, 8, 8, 1), 1e153))
     assert fft.even(np.ones((1, 30, 1, 1)))
 
@@ -919,6 +927,14 @@ def test_rows_are_comparable_but_for_zeros():
         unlike[:, 4] *= np.float32(factor)
         with np.errstate(over="ignore"):
             assert winograd.comparable(unlike) == comparable
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("value", "enormous"), [(9e15, False), (1.2e16, True), (1e30, True)])
+def test_enormous_is_what_an_outputs_weights_may_come_to(sign, value, enormous):
+    window = shapes.conv_window((20, 30), (9, 10))
+    ask = Correlation(np.zeros((1, 1, 20, 30, 1), np.float32), np.full((1, 1, 9, 10), sign * value), window)
+    assert ask.problem().enormous == enormous
 
 
 def test_products_of_enormous_weights_overflow_in_their_windows():
@@ -1828,6 +1844,19 @@ def test_blas_is_held_to_one_thread_by_whoever_comes(blas_threads):
         assert blas_threads() <= {1}
         other.submit(sharing.single_blas.__exit__).result()
         assert blas_threads() == before
+
+
+def test_blas_is_held_to_one_thread_beside_others_who_limit_it(blas_threads):
+    """The program's own threads may have set a limit before, and may set one after."""
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        limiter = one.submit(threadpool_limits, 2, user_api="blas").result()  # which holds on to it
+        with sharing.single_blas:
+            assert blas_threads() <= {1}
+        assert blas_threads() <= {2}
+        last = other.submit(threadpool_limits, 1, user_api="blas").result()
+        assert blas_threads() <= {1}
+        other.submit(last.restore_original_limits).result()
+        one.submit(limiter.restore_original_limits).result()
 
 
 def test_threads_that_share_work_may_share_it_further():

@@ -256,6 +256,18 @@ def test_an_argument_is_made_an_array_once(call):
     assert x.times == 1
 
 
+def test_means_of_large_integers_do_not_lose_their_last_digits():
+    assert convcli.avg_pool2d(np.array([[2**24 + 1, -(2**24)]], np.int32), (1, 2)).item() == 0.5
+    assert convcli.avg_pool2d(np.array([[2**24 + 1], [-(2**24)]], np.int32), (2, 1)).item() == 0.5
+
+
+@pytest.mark.parametrize("stride", [1, 400])
+@pytest.mark.parametrize("size", [(300, 3), (3, 300)])
+def test_means_of_long_windows_are_near(size, stride):
+    x = np.full((705, 702), 0.1, np.float32)
+    np.testing.assert_allclose(convcli.avg_pool2d(x, size, stride=stride), x[0, 0], rtol=2e-6)
+
+
 @pytest.mark.parametrize("shape", [(300_000, 2), (5, 70_000), (700, 900)])
 def test_means_of_many_cells_are_as_near_as_those_of_few(shape):
     x = np.full(shape, 0.1, np.float32)

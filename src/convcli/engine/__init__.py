@@ -9,7 +9,8 @@ Stated once for the whole package:
   views.
 - **Sizes** are height first; a pair is ``(vertical, horizontal)``; pads are ``((top, bottom), (left, right))``.
 - **Numbers.** float64 stays float64; everything else comes back as float32, unless another dtype is asked for, and is
-  computed in float32, in exact integers, or in float64 where integers or powers need it.
+  computed in float32, in exact integers, or in float64 where integers, powers or long sums need it; maxima and minima
+  keep their dtype.
 - **Padding, flipping, clipping and the cast** happen once, outside the methods: a method sees an already padded block
   and strides over it. Those that compute whole numbers by way of fractions round them back.
 """

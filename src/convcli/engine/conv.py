@@ -185,7 +185,7 @@ def target_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
 
 
 def as_weight(weight: ArrayLike, name: str, ranks: Sequence[int], flip: bool = False) -> Array:
-    """A finite weight of one of the ranks, flipped if asked: the one place where a kernel is."""
+    """A finite weight of one of the ranks, flipped if asked: the one place where a kernel is flipped."""
     array = _of_rank(real_array(weight, name), name, ranks)
     if array.size == 0:
         raise ShapeError(f"{name} is empty: its shape is {array.shape}")
@@ -218,9 +218,11 @@ def real_array(value: ArrayLike, name: str) -> Array:
     except ValueError as error:
         raise ConvcliError(f"{name} must be a regular array: {error}") from None
     if array.dtype.kind == "O" and all(isinstance(one, int) for one in array.flat):
-        array = np.asarray(array.tolist())
-        if array.dtype.kind == "O":
-            raise ConvcliError(f"{name} holds whole numbers beyond 64 bits")
+        try:
+            large = min(array.flat, default=0) >= 0 and max(array.flat, default=0) >= 2**63
+            array = array.astype(np.uint64 if large else np.int64)
+        except OverflowError:
+            raise ConvcliError(f"{name} holds whole numbers beyond 64 bits") from None
     if array.dtype.kind not in "biuf":
         raise ConvcliError(f"{name} must hold real numbers, not {array.dtype}")
     return array

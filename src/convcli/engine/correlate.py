@@ -90,7 +90,8 @@ class Correlation(NamedTuple):
         _check_finite(weight, "weight")
         if self.bias is not None:
             _check_finite(_cast(self.bias, np.dtype(dtype)), "bias")
-        _check_finite(_cast(np.array(self.fill), np.dtype(dtype)), "boundary")
+        if self.fill:
+            _check_finite(_cast(np.array(self.fill), np.dtype(dtype)), "boundary")
         additions, rank, uniform, enormous = _facts(weight, smallest_for(dtype, bound), bound is not None)
         return Problem(
             planes=n * self.groups,
@@ -109,8 +110,9 @@ class Correlation(NamedTuple):
 
     @property
     def fill(self) -> float:
-        """The number around the picture, 0 where its border is made of cells."""
-        return 0.0 if isinstance(self.boundary, Boundary) else self.boundary
+        """The number around the picture, 0 where there is no border or one of cells."""
+        bordered = any(map(any, (self.whole or self.window).pads))
+        return self.boundary if bordered and not isinstance(self.boundary, Boundary) else 0.0
 
     @np.errstate(over="ignore", invalid="ignore")
     def value_range(self) -> Interval | None:

@@ -11,10 +11,8 @@ from convcli.engine.scratch import Scratch
 
 Array = NDArray[Any]
 
-STRIDED, PIXELS_STRIDED = (
-    3,
-    8,
-)  # times as long NumPy takes for every n-th value of a row, or n-th pixel of several values
+# Times as long NumPy takes for every n-th value of a row, or every n-th pixel of several values.
+STRIDED, PIXELS_STRIDED = 3, 8
 LONG = 16  # cells from which NumPy's own reduction is faster than a pass for each
 Part = tuple[int, int]  # doublings, and its first cell in the window
 
@@ -61,6 +59,13 @@ def fold(
         else:
             total = part
     return folded
+
+
+def in_line(size: int, stride: int, outputs: int, within_row: bool, pitch: int) -> bool:
+    """Whether :func:`fold` adds up the cells of a window one after the other, not by pairs as it or NumPy may do."""
+    if _doubled(size, stride, _strided(stride, within_row and outputs > 1, pitch), False):
+        return False
+    return not (within_row and outputs == 1 and pitch == 1)
 
 
 def passes(size: int, stride: int, within_row: bool, pitch: int) -> int:

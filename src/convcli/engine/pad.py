@@ -52,8 +52,8 @@ def source_index(n: int, before: int, after: int, boundary: Boundary | float) ->
 
 def _padded_index(n: int, before: int, after: int, boundary: Boundary | float) -> NDArray[np.intp]:
     cells = np.arange(n, dtype=np.intp)
-    mirrored = isinstance(boundary, Boundary) and boundary is not Boundary.ZERO  # or some such: by NumPy's words
-    how: dict[str, Any] = {"mode": str(boundary)} if mirrored else {"constant_values": _FILL}
+    of_cells = isinstance(boundary, Boundary) and boundary is not Boundary.ZERO  # its words are those of np.pad
+    how: dict[str, Any] = {"mode": str(boundary)} if of_cells else {"constant_values": _FILL}
     index: NDArray[np.intp] = np.pad(cells, (before, after), **how)
     index.flags.writeable = False
     return index

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convcli.engine.conv import as_cells, real_array, result_dtype
-from convcli.engine.fold import fold
+from convcli.engine.fold import fold, in_line
 from convcli.engine.pad import Border
 from convcli.engine.results import empty_result
 from convcli.engine.scratch import Scratch, borrowed_scratch
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 21  # of padded input folded at a time; twice that under a stride, which leaves half of it or less
 TALL_BYTES, TALL = 1 << 23, 16  # of padded input under a window folded at a time, but at least so many rows
-LONG_SUM, PART = 256, 64  # cells in line, whose sum is too long for float32, and how many of them are not
+LONG_SUM, PART = 256, 64  # cells, from which a sum in float32 errs by too much, and of which one hardly errs
 RANKS = range(2, 65)  # of arrays: any that NumPy has, with rows and columns
 WORTH_A_THREAD = 1 << 20  # values below which waiting for each other costs threads more than they save
 
@@ -207,7 +207,7 @@ def _folded_rows(
     kh, sy, dy = window.kernel[0], window.stride[0], window.dilation[0]
     (top, _), across = window.input_range(0, rows.start, rows.stop), window.input_range(1, 0, window.output[1])
     row = len(cells) * (across[1] - across[0]) * cells.shape[-1] * dtype.itemsize
-    most = PART if sums != dtype else max(TALL, TALL_BYTES // row)
+    most = PART if _long_sum(ask, 0) and sums != dtype else max(TALL, TALL_BYTES // row)
 
     def some(first: int) -> Array:
         size, start = min(most, kh - first), top + first * dy
@@ -310,9 +310,8 @@ def _met(window: Window, axis: int, tap: int, outputs: slice) -> tuple[slice, sl
 
 
 def _dtypes(ask: Pooling) -> tuple[np.dtype[Any], np.dtype[Any]]:
-    """In which cells are folded, and in which what a few of them come to.
-
-    The result's, but float64 for powers and averages of large integers, and for sums of long lines.
+    """Those of cells, and of sums of them: the result's, but float64 for powers and averages of large integers, and for
+    sums of many cells one after the other.
     """
     double = np.dtype(np.float64)
     if ask.power is not None:
@@ -321,9 +320,16 @@ def _dtypes(ask: Pooling) -> tuple[np.dtype[Any], np.dtype[Any]]:
         return ask.dtype, ask.dtype
     given, (kh, kw) = ask.cells.dtype, ask.window.kernel
     if given.kind == "f":
-        return ask.dtype, double if max(kh, kw) > LONG_SUM else ask.dtype
+        return ask.dtype, double if any(_long_sum(ask, axis) for axis in (0, 1)) else ask.dtype
     exact = given.itemsize <= 2 and kh * kw << (8 * given.itemsize) <= FLOAT32_EXACT
     return (ask.dtype, ask.dtype) if exact else (double, double)
+
+
+def _long_sum(ask: Pooling, axis: int) -> bool:
+    """Whether so many cells are added up along an axis, one after the other, that float32 would err by too much."""
+    window = ask.window
+    size, stride, outputs = window.kernel[axis], window.stride[axis], window.output[axis]
+    return size > LONG_SUM and in_line(size, stride, outputs, axis == 1, ask.cells.shape[4])
 
 
 def _identity(reduce: Reduce, dtype: np.dtype[Any]) -> Any:

@@ -18,7 +18,7 @@ from convcli.engine.problem import (
     Problem,
     Runner,
     count_tiles,
-    darkest,
+    dark_in_part,
     line_energies,
     refuses_rounding,
     rounded_dtype,
@@ -35,7 +35,6 @@ SIZES = sorted(
     two * odd for two in (2**n for n in range(1, 16)) for odd in (1, 3, 5, 9, 15) if 8 <= two * odd <= 1 << 15
 )
 LARGEST_SHARE = 1 / 20  # of the energy of a tile that one number may have
-UNLIKE = 300  # times as large as what is dark a tile may be in root mean square: that then errs by 1e-4 of itself
 
 
 def bind(problem: Problem, weight: Array) -> Runner:
@@ -163,11 +162,11 @@ def memory(problem: Problem) -> int:
 
 def even(block: Array) -> bool:
     """Whether no large numbers would show with their rounding in sums that do not hold them: neither one beside its
-    tile, nor an area beside a darker one, nodata of -9999 beside what there is.
+    tile, nor an area beside a darker one, nodata of -9999 beside what there is; but for zeros beside it.
     """
     energies = line_energies(block)
     total, most = float(energies.sum()), energies.max()
-    if not np.isfinite(total) or sqrt(total / block.size) > UNLIKE * darkest(block):
+    if not np.isfinite(total) or dark_in_part(block, total):
         return False
     limit = LARGEST_SHARE * total
     return bool(most <= limit or max(block.max(), -block.min()) ** 2 <= limit)

@@ -14,8 +14,6 @@ are little beside it where there are many channels. These are products, too, sin
 Rows that an output's window does not hold cancel but for their rounding, so that none may be far larger than another.
 """
 
-from math import sqrt
-
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
@@ -27,7 +25,7 @@ from convcli.engine.problem import (
     Method,
     Problem,
     Runner,
-    darkest,
+    dark_in_part,
     fit_tile,
     line_energies,
     refuses_rounding,
@@ -43,7 +41,6 @@ NARROWEST = 64  # columns of a tile
 SUMS = 9  # passes over a row of every kernel that its sums take, about
 POINTS = 0, 3 / 4, -3 / 4, 3 / 2, -3 / 2  # with 1 and 2 results would err half as much again
 UNLIKE = 30  # times as large as another a row may be, whose results then err as many times as much
-UNLIKE_AREAS = 300  # times as large as what is dark a tile may be in root mean square: that then errs by 3e-5 of itself
 TAPS, ROWS, PRODUCTS = 3, len(POINTS) - 1, len(POINTS) + 1
 
 
@@ -151,9 +148,7 @@ def comparable(block: Array) -> bool:
     """
     energies = line_energies(block).sum(axis=0)
     most, least = energies.max(), energies[energies > 0].min(initial=np.inf)
-    if not np.isfinite(most) or most > UNLIKE**2 * least:
-        return False
-    return sqrt(energies.sum() / block.size) <= UNLIKE_AREAS * darkest(block)
+    return bool(np.isfinite(most) and most <= UNLIKE**2 * least and not dark_in_part(block, float(energies.sum())))
 
 
 METHOD = Method("winograd", bind, refuses, tile, cost, calls, memory, suits=comparable, dtype=rounded_dtype)
