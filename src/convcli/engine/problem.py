@@ -197,7 +197,10 @@ def dark_in_part(block: Array, energy: float) -> bool:
     is looked at. Zeros do not count, for pads are, nor do four cells that hold one.
     """
     some = np.abs(block[:, ::SAMPLED, ::SAMPLED]).max(axis=0)
-    small, held = sqrt(energy / block.size) / UNLIKE, some[some > 0]
+    small = sqrt(energy / block.size) / UNLIKE
+    if not (some < small).any():
+        return False
+    held = some[some > 0]
     areas = np.where(some > 0, some, np.inf)
     for axis in (0, 1):
         lines = areas.swapaxes(0, axis)
