@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 21  # of padded input folded at a time; twice that under a stride, which leaves half of it or less
 TALL_BYTES, TALL = 1 << 23, 16  # of padded input under a window folded at a time, but at least so many rows
-LONG_SUM, PART = 256, 64  # cells, from which a sum in float32 errs by too much, and of which one hardly errs
+LONG_SUM, PART = 256, 64  # cells: sums of more are made in float64, of float32 sums of so many
 RANKS = range(2, 65)  # of arrays: any that NumPy has, with rows and columns
 WORTH_A_THREAD = 1 << 20  # values below which waiting for each other costs threads more than they save
 
@@ -310,7 +310,7 @@ def _met(window: Window, axis: int, tap: int, outputs: slice) -> tuple[slice, sl
 
 
 def _dtypes(ask: Pooling) -> tuple[np.dtype[Any], np.dtype[Any]]:
-    """Those of cells, and of sums of them: the result's, but float64 for powers and averages of large integers, and for
+    """The dtype of cells and that of sums: the result's, but float64 for powers and averages of large integers, and for
     sums of many cells one after the other.
     """
     double = np.dtype(np.float64)
