@@ -245,34 +245,30 @@ class Shared:
                 self._give_back()
 
 
-def _limit_blas() -> Any:
+def _limit_blas() -> list[int]:
+    """How many threads each BLAS had before; none is touched where the user has limited it."""
     if all(os.environ.get(name) == "1" for name in _BLAS_VARIABLES):
-        return None
-    _let_go_of_blas()
-    return _blas_controller().limit(limits=1)
+        return []
+    before = [library.get_num_threads() for library in _blas_libraries()]
+    _set_blas([1] * len(before))
+    return before
 
 
-def _free_blas(limiter: Any) -> None:
-    if limiter is not None:
-        _let_go_of_blas()
-        limiter.restore_original_limits()
-        _let_go_of_blas()
-
-
-def _let_go_of_blas() -> None:
-    """Let whatever thread comes next set a limit: threadpoolctl 3.8 heeds only the first one to do so, as long as it
-    lives.
-    """
-    for library in _blas_controller().lib_controllers:
-        if hasattr(library, "clear_controlling_thread"):
-            library.clear_controlling_thread(force=True)
+def _set_blas(counts: list[int]) -> None:
+    """From whatever thread: threadpoolctl 3.8 heeds only the first that set a number, unless told to forget it."""
+    for library, count in zip(_blas_libraries(), counts, strict=False):
+        forget = getattr(library, "clear_controlling_thread", lambda **_: None)
+        forget(force=True)
+        library.set_num_threads(count)
+        forget(force=True)
 
 
 @lru_cache(maxsize=1)
-def _blas_controller() -> Any:
+def _blas_libraries() -> list[Any]:
     from threadpoolctl import ThreadpoolController  # searches the process for libraries, so once
 
-    return ThreadpoolController().select(user_api="blas")  # others are not to be asked, or set, at every call
+    libraries: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
+    return libraries
 
 
-single_blas = Shared(_limit_blas, _free_blas)
+single_blas = Shared(_limit_blas, _set_blas)
