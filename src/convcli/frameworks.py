@@ -50,7 +50,7 @@ def _keras(layer: Filter | Conv | Pool, window: Window) -> str:
     if window.stride != (1, 1) and window.dilation != (1, 1):
         return "refuses a stride with a dilation"
     same = conv_window(window.size, window.kernel, padding=Padding.SAME, stride=window.stride, dilation=window.dilation)
-    return "" if not _padded(window) or window.pads == same.pads else "has only the words valid and same"
+    return "" if not window.padded or window.pads == same.pads else "has only the words valid and same"
 
 
 def _onnx(layer: Filter | Conv | Pool, window: Window) -> str:
@@ -65,11 +65,7 @@ FRAMEWORKS: dict[str, Callable[[Filter | Conv | Pool, Window], str]] = {
 
 
 def _zeros(layer: Filter | Conv | Pool, window: Window) -> bool:
-    return isinstance(layer, Pool) or not _padded(window) or layer.border in (Boundary.ZERO, "0", "0.0")
-
-
-def _padded(window: Window) -> bool:
-    return any(map(any, window.pads))
+    return isinstance(layer, Pool) or not window.padded or layer.border in (Boundary.ZERO, "0", "0.0")
 
 
 def _unequal(pads: Pads) -> str:

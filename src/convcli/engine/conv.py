@@ -46,11 +46,10 @@ def conv2d(
     array([[19., 25.],
            [37., 43.]], dtype=float32)
     """
-    array, kernels = real_array(x, "x"), real_array(weight, "weight")
-    ask = _layer(array, kernels, bias, padding, boundary, stride, dilation, groups, flip, keep_size)
+    ask, shape = _layer(x, weight, bias, padding, boundary, stride, dilation, groups, flip, keep_size)
     out = empty_result(ask.shape, result_dtype(ask.cells.dtype))
     correlate(ask, Store(out), method=method, threads=threads)
-    return out.reshape(_layer_shape(array.ndim, kernels.ndim, ask.shape))
+    return out.reshape(shape)
 
 
 def plan_conv(
@@ -68,7 +67,7 @@ def plan_conv(
     method: str = AUTO,
 ) -> Plan:
     """The plan by which :func:`conv2d` would compute the same arguments; ``print`` it."""
-    ask = _layer(x, weight, bias, padding, boundary, stride, dilation, groups, flip, keep_size)
+    ask, _ = _layer(x, weight, bias, padding, boundary, stride, dilation, groups, flip, keep_size)
     return make_plan(ask.ungrouped().problem(), method)
 
 
@@ -113,15 +112,16 @@ def _layer(
     groups: int,
     flip: bool,
     keep_size: bool,
-) -> Correlation:
-    """The arguments of :func:`conv2d`, checked and brought to one form."""
+) -> tuple[Correlation, tuple[int, ...]]:
+    """The arguments of :func:`conv2d`, checked and brought to one form, and the shape that the caller expects."""
     array = as_cells(x, "x", (2, 3, 4))
     cells = array.reshape((1,) * (4 - array.ndim) + array.shape + (1,))
     channels = cells.shape[1]
     if channels == 0:
         raise ShapeError(f"x has no channels: its shape is {array.shape}")
     kernels = as_weight(weight, "weight", (2, 4), flip)
-    if kernels.ndim == 2:
+    rank, weight_rank = array.ndim, kernels.ndim
+    if weight_rank == 2:
         if not is_count(groups) or groups != 1:
             raise ConvcliError(f"groups must be 1 for a weight (kh, kw), which filters every channel, not {groups!r}")
         groups = channels
@@ -136,7 +136,8 @@ def _layer(
         keep_size=keep_size,
     )
     offsets = None if bias is None else as_bias(bias, kernels.shape[0])
-    return Correlation(cells, kernels, window, parse_boundary(boundary), offsets, groups)
+    ask = Correlation(cells, kernels, window, parse_boundary(boundary), offsets, groups)
+    return ask, _layer_shape(rank, weight_rank, ask.shape)
 
 
 def _layer_shape(rank: int, weight_rank: int, shape: Sequence[int]) -> tuple[int, ...]:

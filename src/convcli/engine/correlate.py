@@ -111,8 +111,8 @@ class Correlation(NamedTuple):
     @property
     def fill(self) -> float:
         """The number around the picture, 0 where there is no border or one of cells."""
-        bordered = any(map(any, (self.whole or self.window).pads))
-        return self.boundary if bordered and not isinstance(self.boundary, Boundary) else 0.0
+        padded = (self.whole or self.window).padded
+        return self.boundary if padded and not isinstance(self.boundary, Boundary) else 0.0
 
     @np.errstate(over="ignore", invalid="ignore")
     def value_range(self) -> Interval | None:
@@ -186,7 +186,7 @@ class _Run:
         self.cells = ask.cells.reshape(items, ask.groups, problem.channels, *cell)
         self.weights = _cast(ask.weight, self.dtype).reshape(ask.groups, problem.outputs, *ask.weight.shape[1:])
         self.runners = self._bind(method)
-        small = ask.cells.dtype.itemsize == 1 and (isinstance(ask.boundary, Boundary) or abs(ask.boundary) <= SMALL)
+        small = ask.cells.dtype.itemsize == 1 and abs(ask.fill) <= SMALL
         self.harmless = problem.bound is not None or small  # whatever the pixels are
         self.bias = None if ask.bias is None else _cast(ask.bias, self.dtype).reshape(ask.groups, -1, 1, 1, 1)
         known = ask.value_range()

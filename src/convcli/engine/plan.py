@@ -83,7 +83,7 @@ def price(method: Method, problem: Problem, form: Problem) -> float:
     """The estimate for one of the forms; linear in the constants."""
     strided = COSTS["copy.strided"] if form.pitch < problem.pitch else 0.0
     tile, size = method.tile(form), method.dtype(form).itemsize
-    viewed = method.views and not any(map(any, form.window.pads))  # and not copied, unless its dtype is another
+    viewed = method.views and not form.window.padded  # and not copied, unless its dtype is another
     block = 0.0 if viewed else block_values(form, tile) * size * (COSTS["tile.cell"] + strided)
     store = form.values * size * (COSTS["tile.result"] + strided)
     calls = COSTS["tile.call"] + method.calls(form) * COSTS["numpy.call"]

@@ -71,9 +71,7 @@ def max_pool2d(
     counts, and -1 where a dilated window falls between all cells. Raises ConvcliError for arguments that can't be,
     ShapeError for a window that doesn't fit.
     """
-    array = real_array(x, "x")
-    ask = _asked(array, size, Reduce.MAX, stride, padding, dilation, ceil_mode)
-    values = _pooled(array, ask)
+    values, ask = _pooled(x, size, Reduce.MAX, stride, padding, dilation, ceil_mode)
     return (values, _winners(ask, values)) if return_indices else values
 
 
@@ -87,8 +85,7 @@ def min_pool2d(
     ceil_mode: bool = False,
 ) -> Array:
     """The least value of each window, as :func:`max_pool2d` the greatest."""
-    array = real_array(x, "x")
-    return _pooled(array, _asked(array, size, Reduce.MIN, stride, padding, dilation, ceil_mode))
+    return _pooled(x, size, Reduce.MIN, stride, padding, dilation, ceil_mode)[0]
 
 
 def avg_pool2d(
@@ -105,8 +102,7 @@ def avg_pool2d(
     Pads are zeros that count as cells, as in PyTorch, unless ``count_include_pad`` is off; cells beyond the pads,
     which ``ceil_mode`` can reach, never count.
     """
-    array = real_array(x, "x")
-    return _pooled(array, _asked(array, size, Reduce.AVG, stride, padding, 1, ceil_mode, count_include_pad))
+    return _pooled(x, size, Reduce.AVG, stride, padding, 1, ceil_mode, count_include_pad)[0]
 
 
 def lp_pool2d(
@@ -124,20 +120,17 @@ def lp_pool2d(
         power = np.nan
     if not 0 < power < np.inf:
         raise ConvcliError(f"p must be a positive number, not {p!r}")
-    array = real_array(x, "x")
-    return _pooled(array, _asked(array, size, Reduce.AVG, stride, padding, 1, False, power=power))
+    return _pooled(x, size, Reduce.AVG, stride, padding, 1, False, power=power)[0]
 
 
 def global_max_pool2d(x: ArrayLike) -> Array:
     """The greatest value of each picture: ``(..., H, W)`` to ``(..., 1, 1)``."""
-    array = real_array(x, "x")
-    return _pooled(array, _asked(array, None, Reduce.MAX, None, 0, 1, False))
+    return _pooled(x, None, Reduce.MAX, None, 0, 1, False)[0]
 
 
 def global_avg_pool2d(x: ArrayLike) -> Array:
     """The mean of each picture: ``(..., H, W)`` to ``(..., 1, 1)``."""
-    array = real_array(x, "x")
-    return _pooled(array, _asked(array, None, Reduce.AVG, None, 0, 1, False))
+    return _pooled(x, None, Reduce.AVG, None, 0, 1, False)[0]
 
 
 def pool(ask: Pooling, store: Store, *, threads: int | None = None) -> None:
@@ -238,8 +231,8 @@ def _shortened(counts: Array) -> Array:
     return counts[:1] if counts.min() == counts.max() else counts
 
 
-def _asked(
-    x: Array,
+def _pooled(
+    x: ArrayLike,
     size: PairLike | None,
     reduce: Reduce,
     stride: PairLike | None,
@@ -248,24 +241,21 @@ def _asked(
     ceil: bool,
     count_pads: bool = True,
     power: float | None = None,
-) -> Pooling:
-    """The arguments of a door, checked and brought to one form, all planes as the channels of one item.
+) -> tuple[Array, Pooling]:
+    """The result as the caller of a door expects it, and the arguments in one form, all planes as one item's channels.
 
     Without a ``size`` the window is the whole picture.
     """
-    array = as_cells(x, "x", RANKS)
+    given = real_array(x, "x")
+    array = as_cells(given, "x", RANKS)
     size = array.shape[-2:] if size is None else size
     window = pool_window(array.shape[-2:], size, padding=padding, stride=stride, dilation=dilation, ceil=ceil)
     cells = array.reshape(1, -1, *array.shape[-2:], 1) if array.size else np.empty((0, 1, *window.size, 1), array.dtype)
-    return Pooling(cells, window, reduce, count_pads, power)
-
-
-def _pooled(x: Array, ask: Pooling) -> Array:
-    """The result as the caller of a door expects it for ``x``."""
+    ask = Pooling(cells, window, reduce, count_pads, power)
     out = empty_result(ask.shape, ask.dtype)
     pool(ask, Store(out))
-    result = out.reshape(x.shape[:-2] + ask.window.output)
-    return result.view(bool) if x.dtype == bool and ask.reduce is not Reduce.AVG else result
+    result = out.reshape(array.shape[:-2] + window.output)
+    return (result.view(bool) if given.dtype == bool and reduce is not Reduce.AVG else result), ask
 
 
 def _winners(ask: Pooling, values: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from math import prod, sqrt
+from math import prod
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 import numpy as np
@@ -80,8 +80,6 @@ class Problem(NamedTuple):
 
 
 MOST_VALUES = 1 << 20  # of a block
-SAMPLED = 8  # cells from one that is looked at to the next: areas of twice as many rows and columns are seen
-UNLIKE = 1000  # times as large as a small cell a block is in root mean square: fft then errs by 4e-4 of what is small
 REMEMBERED_BYTES = 1 << 14  # of a weight
 ROUNDED = 1 << 40  # sums of integers below this err in float64 by far less than the half that rounding forgives
 
@@ -182,35 +180,6 @@ def refuses_rounding(problem: Problem) -> str | None:
 def rounded_dtype(problem: Problem) -> np.dtype[Any]:
     """float64 where results must be rounded to be exact."""
     return np.dtype(problem.dtype if problem.bound is None else "float64")
-
-
-def line_energies(block: Array) -> Array:
-    """The sum of squares of each row of each channel, by BLAS; not finite where a number is not or is enormous."""
-    lines = block.reshape(*block.shape[:2], -1)
-    return np.asarray(np.vecdot(lines, lines))
-
-
-def dark_in_part(block: Array, energy: float) -> bool:
-    """Whether cells are so small that the rounding of the others, whose squares sum up to ``energy``, would show there.
-
-    Four cells next to each other, in all channels, or a quarter of all; only every ``SAMPLED``-th of a row and column
-    is looked at. Zeros do not count, for pads are, nor do four cells that hold one.
-    """
-    some, small = np.abs(block[:, ::SAMPLED, ::SAMPLED]), sqrt(energy / block.size) / UNLIKE
-    if some.min() >= small:
-        return False
-    some = some.max(axis=0)
-    held = some[some > 0]
-    areas = np.where(some > 0, some, np.inf)
-    for axis in (0, 1):
-        lines = areas.swapaxes(0, axis)
-        areas = np.maximum(lines[:-1], lines[1:]).swapaxes(0, axis) if len(lines) > 1 else areas
-    return bool(areas.min() < small or 4 * np.count_nonzero(held < small) > held.size)
-
-
-def modest(block: Array) -> bool:
-    """Whether all numbers are finite and far from overflow."""
-    return bool(np.isfinite(line_energies(block)).all())
 
 
 def smallest_dtype(problem: Problem) -> np.dtype[Any]:

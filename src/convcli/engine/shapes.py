@@ -38,6 +38,11 @@ class Window(NamedTuple):
         return -(-self.under(0, self.output[0]) // self.stride[0])
 
     @property
+    def padded(self) -> bool:
+        """Whether there are pads on any side."""
+        return any(map(any, self.pads))
+
+    @property
     def unused(self) -> Pair:
         """Rows at the bottom and columns at the right of the picture that no window reaches."""
         reached = [self.under(axis, self.output[axis]) - self.pads[axis][0] for axis in (0, 1)]

@@ -8,9 +8,10 @@ import numpy as np
 
 from convcli.engine.costs import COSTS
 from convcli.engine.fold import fold, passes
-from convcli.engine.problem import Array, Method, Problem, Runner, block_values, fit_tile, modest, smallest_dtype
+from convcli.engine.problem import Array, Method, Problem, Runner, block_values, fit_tile, smallest_dtype
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
+from convcli.engine.suits import modest
 
 VALUES = 1 << 19  # of a block: with its sums it stays in cache
 

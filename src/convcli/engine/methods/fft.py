@@ -18,16 +18,15 @@ from convcli.engine.problem import (
     Problem,
     Runner,
     count_tiles,
-    dark_in_part,
-    line_energies,
     refuses_rounding,
     rounded_dtype,
 )
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
+from convcli.engine.suits import dark_in_part, line_energies
 
 AT_ONCE = 1 << 21  # bytes transformed by one call
-PASSES = 16  # by which best_size prefers short lines, see there
+PASSES = 16  # steps of a line besides log2(n), see best_size
 CACHED = 320  # a square of this side stays in cache, there and back
 BLOCK_BYTES = 1 << 23  # of a tile, unless the kernel needs more
 MOST_SPECTRA = 1 << 23  # complex numbers in the spectra of the weights of all groups, 64 MB in complex64
@@ -106,8 +105,8 @@ def outputs_of(problem: Problem) -> Pair:
 def best_size(problem: Problem, axis: int) -> int:
     """The length with which all outputs cost least, no longer than one transform that gives them all.
 
-    A line of n has log2(n) steps, and ``PASSES`` more for the way through memory: to prefer short lines, as that does,
-    was measured to be faster than what :func:`cost` would prefer, which knows nothing of caches.
+    A line of n has log2(n) steps, and ``PASSES`` more for the way through memory, a number set by hand. The fitted
+    :func:`cost` would prefer longer lines.
     """
     window = problem.window
     reach, outputs = window.effective[axis], window.output[axis]

@@ -20,11 +20,11 @@ from convcli.engine.problem import (
     Runner,
     count_tiles,
     fit_tile,
-    modest,
     refuses_parts,
 )
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
+from convcli.engine.suits import modest
 
 VALUES = 1 << 19  # of a block
 ROWS = 128  # of it at least: products with columns gain from many

@@ -13,9 +13,10 @@ import numpy as np
 
 from convcli.engine.costs import COSTS
 from convcli.engine.methods.separable import terms
-from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, modest, smallest_dtype
+from convcli.engine.problem import Array, Method, Problem, Runner, fit_tile, smallest_dtype
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair, Window
+from convcli.engine.suits import modest
 
 VALUES = 1 << 19  # of a block: with sums and terms it stays in cache
 MOST_OUTPUTS = 8  # of all groups, eight directions say: to take the kernels of more apart takes longer than it saves

@@ -25,15 +25,14 @@ from convcli.engine.problem import (
     Method,
     Problem,
     Runner,
-    dark_in_part,
     fit_tile,
-    line_energies,
     refuses_rounding,
     rounded_dtype,
     share_out,
 )
 from convcli.engine.scratch import Scratch
 from convcli.engine.shapes import Pair
+from convcli.engine.suits import dark_in_part, line_energies
 
 BLOCK = 1 << 19  # values of a tile's input
 VALUES = 1 << 19  # of shifted sums at a time, unless four rows have more
