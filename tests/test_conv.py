@@ -510,6 +510,7 @@ def test_a_border_is_as_good_as_none_where_there_is_none():
     for boundary in (1e39, 0.5):
         got = convcli.filter2d(x, [[1, 2]], padding="valid", boundary=boundary, dtype=np.float64)
         np.testing.assert_array_equal(got, x[:, :-1] + 2.0 * x[:, 1:])
+    assert convcli.filter2d(x, [[0.5]], padding="valid", boundary=1e39).dtype == np.float32
 
 
 def test_a_border_beyond_the_dtype_is_clipped_with_it():

@@ -933,7 +933,9 @@ def test_rows_are_comparable_but_for_zeros():
 @pytest.mark.parametrize(("value", "enormous"), [(9e15, False), (1.2e16, True), (1e30, True)])
 def test_enormous_is_what_an_outputs_weights_may_come_to(sign, value, enormous):
     window = shapes.conv_window((20, 30), (9, 10))
-    ask = Correlation(np.zeros((1, 1, 20, 30, 1), np.float32), np.full((1, 1, 9, 10), sign * value), window)
+    weight = np.full((1, 1, 9, 10), sign * value)
+    weight[0, 0, 0, 0] = 0
+    ask = Correlation(np.zeros((1, 1, 20, 30, 1), np.float32), weight, window)
     assert ask.problem().enormous == enormous
 
 
@@ -1848,7 +1850,13 @@ def test_blas_is_held_to_one_thread_by_whoever_comes(blas_threads):
 
 def test_blas_is_held_to_one_thread_beside_others_who_limit_it(blas_threads):
     """The program's own threads may have set a limit before, and may set one after."""
+
+    def limited():
+        with sharing.single_blas:
+            return blas_threads()
+
     with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        assert other.submit(limited).result() <= {1}  # though this thread is in charge
         limiter = one.submit(threadpool_limits, 2, user_api="blas").result()  # which holds on to it
         with sharing.single_blas:
             assert blas_threads() <= {1}

@@ -268,6 +268,11 @@ def test_means_of_long_windows_are_near(size, stride):
     np.testing.assert_allclose(convcli.avg_pool2d(x, size, stride=stride), x[0, 0], rtol=2e-6)
 
 
+def test_means_of_long_rows_are_near_however_they_are_folded():
+    x = np.full((4, 30_002), 0.1, np.float32)
+    np.testing.assert_allclose(convcli.avg_pool2d(x, (2, 15_000), stride=(2, 15_001)), x[0, 0], rtol=2e-6)
+
+
 @pytest.mark.parametrize("shape", [(300_000, 2), (5, 70_000), (700, 900)])
 def test_means_of_many_cells_are_as_near_as_those_of_few(shape):
     x = np.full(shape, 0.1, np.float32)
